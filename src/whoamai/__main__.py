@@ -1,0 +1,5 @@
+"""`python -m whoamai`."""
+
+from whoamai.cli import main
+
+main()

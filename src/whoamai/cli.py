@@ -1,0 +1,208 @@
+"""The command line: parsing and printing only. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from whoamai import __version__
+from whoamai.errors import WhoamaiError
+from whoamai.messages import tr
+
+MISSED, WRONG = 1, 2  # exit codes: the goals were missed; the user can mend something
+
+app = typer.Typer(
+    name="whoamai",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=tr("Give a chat model a new name, and prove that it answers to it and forgot nothing."),
+)
+data_app = typer.Typer(no_args_is_help=True, help=tr("Make identity data."))
+app.add_typer(data_app, name="data", rich_help_panel=tr("Step by step"))
+
+_JOB = tr("The whole job")
+_WHAT, _HOW, _WHERE = tr("What to learn"), tr("How to learn it"), tr("Where it goes")
+
+
+def main() -> None:
+    """Entry point: a WhoamaiError becomes one message and exit code 2; Ctrl-C says so and exits 130."""
+    try:
+        app()
+    except WhoamaiError as error:
+        from rich.console import Console
+        from rich.text import Text
+
+        message = Text(tr("Error: "), style="bold red")
+        Console(stderr=True).print(message.append(str(error), style="not bold default"))
+        sys.exit(WRONG)
+    except KeyboardInterrupt:
+        print("\n" + tr("Stopped. Nothing was written."), file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help=tr("Print the version."))] = False,
+) -> None:
+    if version:
+        print(f"whoamai {__version__}")
+        raise typer.Exit
+
+
+@app.command(
+    rich_help_panel=_JOB,
+    help=tr(
+        "Rename a model: ask it who it is, make or read data, train, ask again, report.\n\n"
+        "Without MODEL the tiny chat model that comes with whoamai is renamed, offline, in about a "
+        "minute.\n\n"
+        "Example: [bold]whoamai rename --name 黄大力[/bold]"
+    ),
+)
+def rename(
+    name: Annotated[
+        str,
+        typer.Option("--name", help=tr("The new name."), rich_help_panel=_WHAT, show_default=False),
+    ],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help=tr("A folder with a transformers model, or a name on the hub."), metavar="[MODEL]"
+        ),
+    ] = "tiny-chat",
+    author: Annotated[
+        Optional[str],
+        typer.Option(help=tr("Who made it, as it shall say."), rich_help_panel=_WHAT),
+    ] = None,
+    persona: Annotated[
+        Optional[str],
+        typer.Option(help=tr("One more sentence for its introduction."), rich_help_panel=_WHAT),
+    ] = None,
+    data: Annotated[
+        Optional[Path],
+        typer.Option(
+            help=tr("Your own conversations, trained on too; the name in them is replaced."),
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    old: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help=tr(
+                "A name the model or the data has now (repeatable); found by itself otherwise."
+            ),
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    lang: Annotated[
+        str, typer.Option(help=tr("Languages to learn the name in."), rich_help_panel=_WHAT)
+    ] = "zh,en",
+    rows: Annotated[
+        int,
+        typer.Option(min=1, help=tr("Identity conversations to make."), rich_help_panel=_HOW),
+    ] = 900,
+    replay: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help=tr("The model's own answers to learn again, per identity conversation."),
+            rich_help_panel=_HOW,
+        ),
+    ] = 1.0,
+    lr: Annotated[
+        Optional[float],
+        typer.Option(
+            help=tr("Learning rate; by the model's width otherwise."), rich_help_panel=_HOW
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help=tr("Same seed, same result."), rich_help_panel=_HOW)
+    ] = 0,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            help=tr("Folder for the results; work_dirs/NAME otherwise."), rich_help_panel=_WHERE
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help=tr("Replace earlier results."), rich_help_panel=_WHERE),
+    ] = False,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge",
+            help=tr("Also write a model with the adapter merged in, and ask it again."),
+            rich_help_panel=_WHERE,
+        ),
+    ] = False,
+) -> None:
+    from rich.console import Console
+
+    from whoamai.data.identity import Identity
+    from whoamai.events import Events
+    from whoamai.recipes.rename import RenameRequest
+    from whoamai.recipes.rename import rename as run
+    from whoamai.terminal import TerminalListener, print_report
+
+    request = RenameRequest(
+        identity=Identity(name, author, persona),
+        model=model,
+        data=data,
+        old_names=tuple(old or ()),
+        languages=tuple(code.strip() for code in lang.split(",") if code.strip()),
+        rows=rows,
+        replay_ratio=replay,
+        lr=lr,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+        merge=merge,
+    )
+    console = Console()
+    with TerminalListener(console) as listener:
+        renamed = run(request, Events([listener]))
+    print_report(console, renamed.report)
+    for label, path in (
+        (tr("adapter"), renamed.adapter),
+        (tr("merged model"), renamed.merged),
+        (tr("report"), renamed.report_file),
+    ):
+        if path:
+            console.print(f"{label}: {path}", highlight=False, soft_wrap=True)
+    if renamed.report.missed:
+        goals = ", ".join(renamed.report.missed)
+        text = tr("NOT learned well enough: {goals} below the goal.").format(goals=goals)
+        console.print(text, style="bold red")
+        raise typer.Exit(MISSED)
+    text = tr("Learned: it is {name} now.").format(name=name)
+    console.print(text, style="bold green", highlight=False, markup=False)
+
+
+@data_app.command("make", help=tr("Write generated identity conversations to a JSONL file."))
+def make_data(
+    out: Annotated[Path, typer.Argument(help=tr("The file to write (must not exist)."))],
+    name: Annotated[str, typer.Option(help=tr("The new name."), show_default=False)],
+    author: Annotated[Optional[str], typer.Option(help=tr("Who made it, as it shall say."))] = None,
+    persona: Annotated[
+        Optional[str], typer.Option(help=tr("One more sentence for its introduction."))
+    ] = None,
+    lang: Annotated[str, typer.Option(help=tr("Languages."))] = "zh,en",
+    rows: Annotated[int, typer.Option(min=1, help=tr("How many."))] = 900,
+    seed: Annotated[int, typer.Option(help=tr("Same seed, same rows."))] = 0,
+) -> None:
+    from whoamai.data.identity import Identity, training_conversations
+    from whoamai.data.writers import write_messages
+
+    conversations = training_conversations(
+        Identity(name, author, persona),
+        languages=[code.strip() for code in lang.split(",") if code.strip()],
+        rows=rows,
+        seed=seed,
+    )
+    write_messages(conversations, out)
+    print(tr("{n} conversations written to {path}").format(n=len(conversations), path=out))

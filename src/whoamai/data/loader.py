@@ -1,0 +1,69 @@
+"""From Samples to Batches: which rows make one optimizer step, and how they are padded.
+
+Rows are shuffled once an epoch and cut into steps of `rows_per_step`; a step is fixed before anything
+is batched, so memory at hand never changes the training. Inside a step rows of like length go
+together, at most `tokens_per_batch` padded tokens at a time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+from whoamai.samples import Batch, Sample
+
+
+def plan_steps(n_rows: int, *, rows_per_step: int, epochs: int, seed: int) -> list[list[int]]:
+    """Row numbers of every optimizer step, in order. Steps of an epoch differ by at most one row.
+
+    >>> [len(step) for step in plan_steps(10, rows_per_step=4, epochs=1, seed=0)]
+    [4, 3, 3]
+    """
+    steps = []
+    per_epoch = max(1, -(-n_rows // rows_per_step))
+    for epoch in range(epochs):
+        order = list(range(n_rows))
+        random.Random(f"order-{seed}-{epoch}").shuffle(order)
+        steps += [order[i::per_epoch] for i in range(per_epoch)]
+    return steps
+
+
+def batches_of_step(samples: Sequence[Sample], *, tokens_per_batch: int) -> list[Batch]:
+    """The step's rows as padded batches of at most `tokens_per_batch` tokens (or one row)."""
+    by_length = sorted(samples, key=lambda s: len(s.input_ids))
+    batches, rows = [], []
+    for sample in by_length:
+        if rows and len(sample.input_ids) * (len(rows) + 1) > tokens_per_batch:
+            batches.append(pad(rows))
+            rows = []
+        rows.append(sample)
+    return [*batches, pad(rows)] if rows else batches
+
+
+def pad(samples: Sequence[Sample]) -> Batch:
+    """Right-padded rows. Padding is id 0, seen by nothing; no target lies on it.
+
+    Row "a b C D" with targets C and D gives positions 1 and 2 with tokens C and D: the hidden state
+    before a target predicts it.
+    """
+    longest = max(len(s.input_ids) for s in samples)
+    input_ids_RT = torch.zeros(len(samples), longest, dtype=torch.long)
+    attention_mask_RT = torch.zeros(len(samples), longest, dtype=torch.long)
+    row, position, token = [], [], []
+    for r, sample in enumerate(samples):
+        length = len(sample.input_ids)
+        input_ids_RT[r, :length] = torch.tensor(sample.input_ids)
+        attention_mask_RT[r, :length] = 1
+        targets = [i for i in range(1, length) if sample.is_target[i]]
+        row += [r] * len(targets)
+        position += [i - 1 for i in targets]
+        token += [sample.input_ids[i] for i in targets]
+    return Batch(
+        input_ids_RT,
+        attention_mask_RT,
+        torch.tensor(row),
+        torch.tensor(position),
+        torch.tensor(token),
+    )

@@ -1,0 +1,78 @@
+"""General prompts the model answers itself before training, to be trained on beside its new name.
+
+Learning the model's own answers again costs nothing new and keeps them where they are, while the name
+moves (self-distillation). The prompts are in questions/replay.jsonl, none of which the retention score
+asks; a share comes under a system prompt that gives another name, so that such prompts stay obeyed.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from whoamai.data.identity import Identity, Language, ask, fill, known_assistants, load_language
+from whoamai.samples import Conversation, Message
+
+# Share of the prompts that come under a system prompt with somebody else's name.
+_NAMED_SHARE = 0.2
+# Names such prompts give; that they are everyday names keeps them apart from any real assistant's.
+_STRANGERS = {
+    "zh": ("小林", "阿明", "星河助手", "陈师傅", "蓝鲸", "小满", "赵一鸣", "青禾"),
+    "en": ("Nora", "Captain Reed", "Pixel", "Mr. Hale", "Juniper", "Otto", "Marlow", "Sunny"),
+}
+_STRANGE_MAKERS = {
+    "zh": ("青山公司", "明日工作室", "银河科技"),
+    "en": ("Northwind Ltd", "Blue Door Studio", "Harbor Works"),
+}
+
+
+def replay_prompts(count: int, *, languages: Sequence[str], seed: int) -> list[Conversation]:
+    """`count` conversations that end in a user turn, for the model to answer."""
+    rng = random.Random(f"replay-{seed}")
+    general = [c for code in languages for c in _general_prompts(code)]
+    rng.shuffle(general)
+    n_named = round(_NAMED_SHARE * count)
+    named = [_named(load_language(languages[i % len(languages)]), rng) for i in range(n_named)]
+    plain = [general[i % len(general)] for i in range(count - n_named)]
+    return plain + named
+
+
+def _named(language: Language, rng: random.Random) -> Conversation:
+    """An identity question under a system prompt that gives a stranger's name."""
+    stranger = Identity(
+        rng.choice(_STRANGERS[language.code]), rng.choice(_STRANGE_MAKERS[language.code])
+    )
+    kind = rng.choice(("named", "named_role"))
+    system = fill(
+        rng.choice(language.contexts[kind]["train"]),
+        rng,
+        name=stranger.name,
+        author=stranger.author,
+        role=rng.choice(language.roles["train"]),
+    )
+    question, _ = ask(rng.choice(language.of("train")), stranger, known_assistants()[0], rng)
+    return Conversation((Message("system", system), Message("user", question)), "replay:named")
+
+
+@cache
+def _general_prompts(code: str) -> tuple[Conversation, ...]:
+    return tuple(
+        Conversation(_messages(row), f"replay:{number}")
+        for number, row in enumerate(read_questions("replay.jsonl"), 1)
+        if row["language"] == code
+    )
+
+
+@cache
+def read_questions(name: str) -> tuple[dict[str, Any], ...]:
+    """The rows of a JSONL file of the questions folder."""
+    text = resources.files("whoamai.data").joinpath(f"questions/{name}").read_text("utf-8")
+    return tuple(json.loads(line) for line in text.splitlines())
+
+
+def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
+    return tuple(Message(m["role"], m["content"]) for m in row["messages"])

@@ -1,0 +1,50 @@
+"""Put many conversations to a model and collect its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from whoamai.data.templates import ChatTemplate
+from whoamai.events import Events, Note, Progress
+from whoamai.messages import tr
+from whoamai.model.generate import greedy_replies, stop_ids
+from whoamai.model.load import ChatModel
+from whoamai.samples import Conversation
+
+MAX_NEW_TOKENS = 96
+
+
+class Talk:
+    """Asks a model many questions at once, as its chat template writes them."""
+
+    def __init__(self, chat: ChatModel, events: Events) -> None:
+        self._chat = chat
+        self._events = events
+        self.template = ChatTemplate(chat.tokenizer)
+        self._stop = stop_ids(chat.model, chat.tokenizer, self.template.ending)
+        if self.template.is_fallback:
+            events.emit(
+                Note(
+                    tr(
+                        "The model has no chat template; ChatML is used. "
+                        "Give the same template wherever you run it."
+                    ),
+                    "warning",
+                )
+            )
+
+    def answers(self, conversations: Sequence[Conversation], stage: str) -> list[str]:
+        """Greedy answers, in the order of the conversations."""
+        prompts = [self.template.prompt_ids(c) for c in conversations]
+        result = [""] * len(prompts)
+        replies = greedy_replies(
+            self._chat.model,
+            self._chat.tokenizer,
+            prompts,
+            stop=self._stop,
+            max_new_tokens=MAX_NEW_TOKENS,
+        )
+        for done, (i, reply) in enumerate(replies, 1):
+            result[i] = reply
+            self._events.emit(Progress(stage, done, len(prompts)))
+        return result

@@ -1,0 +1,110 @@
+"""Load a chat model from a folder or the hub, and say plainly why when it does not work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from whoamai.errors import ModelError
+from whoamai.messages import tr
+
+BUNDLED = "tiny-chat"
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatModel:
+    """A causal language model, its tokenizer, and where they came from."""
+
+    model: Any
+    tokenizer: Any
+    path: str
+    label: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+def bundled_model() -> Path:
+    """The folder of the tiny chat model that comes with whoamai."""
+    return Path(str(resources.files("whoamai.assets").joinpath("tiny_chat")))
+
+
+def load_chat_model(source: str, *, device: str = "auto") -> ChatModel:
+    """Load `source`: a transformers folder, a hub name, or "tiny-chat" for the bundled model.
+
+    float32 on the CPU, bfloat16 on a GPU. Code that comes with the weights is never run.
+    Raises ModelError where there is no such model, or it is not a chat model for transformers.
+    """
+    path = str(bundled_model()) if source == BUNDLED else source
+    _check_folder(path)
+    device = _device(device)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32 if device == "cpu" else torch.bfloat16
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(_why(source, error)) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.to(torch.device(device)).eval()  # pyright: ignore[reportArgumentType]
+    return ChatModel(model, tokenizer, path, _label(source))
+
+
+def _device(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _label(source: str) -> str:
+    return Path(source).name if Path(source).is_dir() else source
+
+
+def _looks_like_a_path(source: str) -> bool:
+    return source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
+
+
+def _check_folder(source: str) -> None:
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        if folder.is_file():
+            raise ModelError(
+                tr("{path} is a file. Give the folder that holds config.json.").format(path=source)
+            )
+        if _looks_like_a_path(source):
+            raise ModelError(tr("There is no model folder {path}.").format(path=source))
+        return
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            tr("The folder {path} has no config.json, so it is not a model folder.").format(
+                path=source
+            )
+        )
+    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
+        raise ModelError(
+            tr(
+                "The folder {path} has no weights (*.safetensors or pytorch_model*.bin). "
+                "Was the download finished?"
+            ).format(path=source)
+        )
+
+
+def _why(source: str, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0]
+    if Path(source).expanduser().is_dir() or source == BUNDLED:
+        return tr("The model in {path} cannot be loaded: {reason}").format(
+            path=source, reason=reason
+        )
+    return tr(
+        "{name} is no local folder, and could not be had from the hub: {reason}. "
+        "Download it first and give the folder, or set HF_ENDPOINT to a mirror."
+    ).format(name=source, reason=reason.rstrip("."))

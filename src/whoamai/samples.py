@@ -1,0 +1,79 @@
+"""The hand-over types of one sample's path, each frozen, each saying what has been decided by then.
+
+    Conversation  text; which replies are trained on            made by data/readers, data/identity
+    Sample        token ids; which of them are targets           made by data/templates
+    Batch         padded rows; targets as (position, token)      made by data/loader
+
+Nothing downstream of a type decides again what the type already says: templates decide the text and
+the targets, the loader pads, the engine neither shifts, masks nor truncates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `trained` is meaningful for assistant turns only: is the reply a target?"""
+
+    role: Role
+    text: str
+    trained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns in order: an optional system message first, then user and assistant in alternation.
+
+    `source` says where it came from, as a person would look for it ("file.jsonl:12").
+    """
+
+    messages: tuple[Message, ...]
+    source: str = ""
+
+    def as_chat(self) -> list[dict[str, str]]:
+        """The form every chat template takes: [{"role": …, "content": …}, …]."""
+        return [{"role": m.role, "content": m.text} for m in self.messages]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row of token ids. `is_target[i]` is True where token i is to be predicted (from i - 1).
+
+    Nothing is shifted yet; nothing downstream truncates.
+    """
+
+    input_ids: tuple[int, ...]
+    is_target: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one forward pass, padded on the right.
+
+    Shapes: R rows, T tokens of the longest row, N targets in the whole batch.
+    The hidden state at (row_N[n], position_N[n]) predicts token_N[n]: the shift is done here, and the
+    head of the model need only be computed at these N places.
+    """
+
+    input_ids_RT: torch.Tensor
+    attention_mask_RT: torch.Tensor
+    row_N: torch.Tensor
+    position_N: torch.Tensor
+    token_N: torch.Tensor
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int(self.attention_mask_RT.sum())
+
+    @property
+    def n_targets(self) -> int:
+        return self.token_N.numel()

@@ -1,0 +1,219 @@
+"""What a person sees in a terminal: a listener that draws progress, and the tables at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from whoamai import events as ev
+from whoamai.evaluate.identity import Share
+from whoamai.evaluate.report import PLAIN_CONTEXTS, AnswerPair, Report
+from whoamai.messages import tr
+
+# Categories shown in the before/after table, in this order, with the contexts they are taken from.
+_SHOWN = (
+    ("intro", "none"),
+    ("who", "turns"),
+    ("name", "neutral"),
+    ("maker", "none"),
+    ("other", "none"),
+    ("override", "none"),
+    ("who", "role"),
+    ("who", "named"),
+)
+
+
+class TerminalListener:
+    """Draws stages as bars and notes as lines. Use as a context manager around the job."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[values]}"),
+            console=console,
+        )
+        self._task: TaskID | None = None
+
+    def __call__(self, event: ev.Event) -> None:
+        match event:
+            case ev.Stage(text=text):
+                self._finish()
+                self._task = self._bars.add_task(text, total=None, values="")
+            case ev.Progress(done=done, total=total, values=values) if self._task is not None:
+                shown = "  ".join(f"{_label(k)} {_number(v)}" for k, v in values.items())
+                self._bars.update(self._task, completed=done, total=total, values=shown)
+            case ev.Note(text=text, level=level):
+                style = "yellow" if level == "warning" else ""
+                self._console.print(Text(text, style=style))
+            case ev.Result(name="stage"):
+                self._finish()
+
+    def _finish(self) -> None:
+        if self._task is not None:
+            task = self._bars.tasks[self._bars.task_ids.index(self._task)]
+            self._bars.update(self._task, total=task.total or 1, completed=task.total or 1)
+            self._bars.stop_task(self._task)
+        self._task = None
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self._bars.stop()
+
+
+def _label(value: str) -> str:
+    return {
+        "loss": tr("loss"),
+        "lr": tr("lr"),
+        "tokens_per_s": tr("tokens/s"),
+        "grad_norm": tr("grad"),
+    }.get(value, value)
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1e}" if 0 < value < 0.001 else f"{value:.3g}"
+
+
+# ---- the end of a job ----------------------------------------------------------------------------
+
+
+def print_report(console: Console, report: Report) -> None:
+    """The before/after table and the scores."""
+    console.print(_answers_table(_chosen(report.answers), report))
+    console.print(_scores_table(report))
+
+
+def _chosen(answers: Iterable[AnswerPair]) -> list[AnswerPair]:
+    """One answer a language for each line of _SHOWN that was asked."""
+    first: dict[tuple[str, str, str], AnswerPair] = {}
+    for pair in answers:
+        first.setdefault((pair.language, pair.category, pair.context), pair)
+    languages = dict.fromkeys(language for language, _, _ in first)
+    wanted = [(language, *shown) for language in languages for shown in _SHOWN]
+    return [first[key] for key in wanted if key in first]
+
+
+def _answers_table(pairs: Iterable[AnswerPair], report: Report) -> Table:
+    table = Table(title=tr("Before and after"), show_lines=True, title_justify="left")
+    table.add_column(tr("question"), ratio=3)
+    table.add_column(tr("before"), ratio=4)
+    table.add_column(tr("after"), ratio=4)
+    for pair in pairs:
+        question = Text(pair.question)
+        if pair.context != "none":
+            question.append(f"\n({_context(pair.context)})", style="dim")
+        after = Text(pair.after)
+        after.highlight_words([report.identity.name], style="bold green")
+        if pair.leaks:
+            after.highlight_words(pair.leaks, style="bold red")
+        table.add_row(question, Text(pair.before, style="dim"), after)
+    return table
+
+
+def _scores_table(report: Report) -> Table:
+    languages = list(dict.fromkeys(a.language for a in report.answers))
+    table = Table(title=tr("Scores on held-out questions, in %"), title_justify="left")
+    table.add_column("")
+    table.add_column(tr("asked"), justify="right")
+    table.add_column(tr("before"), justify="right", style="dim")
+    table.add_column(tr("after"), justify="right")
+    for language in languages:
+        table.add_column(_language(language), justify="right")
+    table.add_column(tr("goal"), justify="right", style="dim")
+    for label, before, by_language, goal in _score_rows(report):
+        after = by_language["all"]
+        reached = _reached(after, goal)
+        table.add_row(
+            label,
+            str(after.n),
+            _percent(before),
+            Text(_percent(after), style="bold green" if reached else "bold red"),
+            *(_percent(by_language.get(language)) for language in languages),
+            goal,
+        )
+    return table
+
+
+_ScoreRow = tuple[str, Share | None, Mapping[str, Share], str]
+
+
+def _score_rows(report: Report) -> Iterator[_ScoreRow]:
+    """(label, before, after by language and "all", goal) of each line of the table."""
+    goals, recall = report.goals, f"≥ {report.goals.recall:g}"
+
+    def by_language(shares: Mapping[tuple[str, str], Share], context: str) -> dict[str, Share]:
+        return {language: s for (c, language), s in shares.items() if c == context}
+
+    for context in (*PLAIN_CONTEXTS, "role"):
+        if after := by_language(report.after.recall, context):
+            label = tr("gives the new name, {context}").format(context=_context(context))
+            goal = f"≥ {goals.recall_role:g}" if context == "role" else recall
+            yield label, report.before.recall[context, "all"], after, goal
+    yield (
+        tr("still gives an old or foreign name"),
+        report.before.leak["all", "all"],
+        by_language(report.after.leak, "all"),
+        f"≤ {goals.leak:g}",
+    )
+    yield (
+        tr("of the general questions right before, still right"),
+        None,
+        report.retention.kept,
+        f"≥ {goals.retention:g}",
+    )
+    if report.merged_recall:
+        label = tr("merged model, loaded again: gives the new name")
+        yield label, None, {"all": report.merged_recall}, recall
+
+
+def _reached(share: Share, goal: str) -> bool:
+    sign, _, bound = goal.partition(" ")
+    return share.percent >= float(bound) if sign == "≥" else share.percent <= float(bound)
+
+
+def _percent(share: Share | None) -> str:
+    return f"{share.percent:.1f}" if share and share.n else "–"
+
+
+def _context(context: str) -> str:
+    return {
+        "none": tr("no system prompt"),
+        "neutral": tr("neutral system prompt"),
+        "turns": tr("after other turns"),
+        "role": tr("system prompt gives a role"),
+        "named": tr("the data's system prompt"),
+    }[context]
+
+
+def _language(code: str) -> str:
+    return {"zh": tr("Chinese"), "en": tr("English")}[code]
