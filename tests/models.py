@@ -51,12 +51,13 @@ def make_tokenizer(chat_template: str | None = CHAT_TEMPLATE):
 
 
 def make_model(family: str = "Qwen3", *, seed: int = 0, **changes):
-    """A model of transformers' `family` ("Llama", "Qwen2", "Qwen3", …), float32."""
+    """A model of transformers' `family` ("Llama", "Qwen2", "Qwen3", …), float32 but for `dtype`."""
     config_class = getattr(transformers, f"{family}Config")
     config = config_class(vocab_size=len(make_tokenizer()), **{**_SIZES, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return getattr(transformers, f"{family}ForCausalLM")(config)
+        model = getattr(transformers, f"{family}ForCausalLM")(config)
+    return model.to(changes.get("dtype", torch.float32))
 
 
 def save_chat_model(folder: Path, family: str = "Qwen3", **changes) -> Path:

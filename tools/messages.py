@@ -34,7 +34,7 @@ class _Dateless(Catalog):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing, report problems")
     check = parser.parse_args().check
 
@@ -95,11 +95,13 @@ def _problems(catalogue: Catalog) -> list[str]:
             continue
         if not message.string:
             problems.append(f"not translated: {message.id!r}")
-        elif sorted(_PLACEHOLDER.findall(message.id)) != sorted(
-            _PLACEHOLDER.findall(message.string)
-        ):
+        elif _placeholders(message.id) != _placeholders(message.string):
             problems.append(f"placeholders differ: {message.id!r} / {message.string!r}")
     return problems
+
+
+def _placeholders(text: object) -> list[str]:
+    return sorted(_PLACEHOLDER.findall(str(text)))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
+import click
 import typer
 
 from whoamai import __version__
 from whoamai.errors import WhoamaiError
 from whoamai.messages import tr
 
-MISSED, WRONG = 1, 2  # exit codes: the goals were missed; the user can mend something
+# Exit codes: the goals were missed; the user can mend something; Ctrl-C.
+MISSED, WRONG, INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="whoamai",
@@ -30,19 +32,27 @@ _WHAT, _HOW, _WHERE = tr("What to learn"), tr("How to learn it"), tr("Where it g
 
 
 def main() -> None:
-    """Entry point: a WhoamaiError becomes one message and exit code 2; Ctrl-C says so and exits 130."""
+    """A WhoamaiError becomes one message and exit code 2; Ctrl-C says what it left and exits 130."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except WhoamaiError as error:
-        from rich.console import Console
-        from rich.text import Text
-
-        message = Text(tr("Error: "), style="bold red")
-        Console(stderr=True).print(message.append(str(error), style="not bold default"))
-        sys.exit(WRONG)
-    except KeyboardInterrupt:
+        _complain(str(error))
+        code = WRONG
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
         print("\n" + tr("Stopped. Nothing was written."), file=sys.stderr)
-        sys.exit(130)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _complain(message: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text(tr("Error: "), style="bold red").append(message, style="not bold default")
+    Console(stderr=True).print(text, soft_wrap=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -142,12 +152,13 @@ def rename(
     ] = False,
 ) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     from whoamai.data.identity import Identity
     from whoamai.events import Events
     from whoamai.recipes.rename import RenameRequest
     from whoamai.recipes.rename import rename as run
-    from whoamai.terminal import TerminalListener, print_report
+    from whoamai.terminal import TerminalListener, goal_name, print_report
 
     request = RenameRequest(
         identity=Identity(name, author, persona),
@@ -173,14 +184,14 @@ def rename(
         (tr("report"), renamed.report_file),
     ):
         if path:
-            console.print(f"{label}: {path}", highlight=False, soft_wrap=True)
+            console.print(Text(f"{label}: {path}"), soft_wrap=True)
     if renamed.report.missed:
-        goals = ", ".join(renamed.report.missed)
-        text = tr("NOT learned well enough: {goals} below the goal.").format(goals=goals)
-        console.print(text, style="bold red")
+        goals = "; ".join(map(goal_name, renamed.report.missed))
+        text = tr("NOT learned well enough. Goals missed: {goals}.").format(goals=goals)
+        console.print(Text(text, style="bold red"))
         raise typer.Exit(MISSED)
     text = tr("Learned: it is {name} now.").format(name=name)
-    console.print(text, style="bold green", highlight=False, markup=False)
+    console.print(Text(text, style="bold green"))
 
 
 @data_app.command("make", help=tr("Write generated identity conversations to a JSONL file."))

@@ -6,6 +6,7 @@ A recipe calls `events.emit(...)`; whoever wants to know passes a listener. Noth
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,7 +84,10 @@ class Events:
 
 
 class JsonlFile:
-    """A listener that writes every event as one JSON line: {"time": …, "event": "progress", …}."""
+    """A listener that writes every event as one JSON line: {"time": …, "event": "progress", …}.
+
+    What JSON has no word for (NaN, infinity) is written as null.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -94,7 +98,7 @@ class JsonlFile:
             "event": type(event).__name__.lower(),
             **asdict(event),
         }
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(_json(row), ensure_ascii=False, allow_nan=False) + "\n")
         self._file.flush()
 
     def __enter__(self) -> Self:
@@ -102,3 +106,12 @@ class JsonlFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def _json(value: Any) -> Any:
+    """`value` with null for every number that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -43,12 +43,12 @@ class TerminalListener:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(elapsed_when_finished=False),
-            TextColumn("{task.fields[values]}"),
+            TextColumn("{task.fields[values]}", markup=False),
             console=console,
         )
         self._task: TaskID | None = None
@@ -176,24 +176,35 @@ def _score_rows(report: Report) -> Iterator[_ScoreRow]:
 
     for context in (*PLAIN_CONTEXTS, "role"):
         if after := by_language(report.after.recall, context):
-            label = tr("gives the new name, {context}").format(context=_context(context))
+            label = tr("new name: {context}").format(context=_context(context))
             goal = f"≥ {goals.recall_role:g}" if context == "role" else recall
             yield label, report.before.recall[context, "all"], after, goal
     yield (
-        tr("still gives an old or foreign name"),
+        tr("an old or foreign name"),
         report.before.leak["all", "all"],
         by_language(report.after.leak, "all"),
         f"≤ {goals.leak:g}",
     )
     yield (
-        tr("of the general questions right before, still right"),
+        tr("still right of what was right"),
         None,
         report.retention.kept,
         f"≥ {goals.retention:g}",
     )
     if report.merged_recall:
-        label = tr("merged model, loaded again: gives the new name")
+        label = tr("new name: merged model, loaded again")
         yield label, None, {"all": report.merged_recall}, recall
+
+
+def goal_name(goal: str) -> str:
+    """The goals of Report.missed in words."""
+    return {
+        "recall": tr("the new name is given"),
+        "recall_role": tr("the new name is given under role prompts"),
+        "leak": tr("no old or foreign name is given"),
+        "retention": tr("what was right stays right"),
+        "merged": tr("the merged model gives the new name"),
+    }[goal]
 
 
 def _reached(share: Share, goal: str) -> bool:

@@ -11,7 +11,7 @@ import random
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Literal
@@ -26,6 +26,7 @@ Split = Literal["train", "probe", "test"]
 ContextKind = Literal["none", "neutral", "role", "named", "named_role", "turns"]
 LANGUAGES = ("zh", "en")
 MAX_NAME_LENGTH = 64
+_EXAMPLES = {"--name": "黄大力", "--author": "力量工作室"}
 
 # What a category asks for, in the words reports use.
 GROUP_OF_CATEGORY = {
@@ -141,13 +142,27 @@ def known_assistants() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(raw["assistants"].splitlines()), tuple(raw["makers"].splitlines())
 
 
-def check_name(name: str, setting: str) -> None:
-    """Raise SettingError unless `name` is 1 to 64 characters that can be shown on one line."""
-    if not name.strip():
+def check_languages(languages: Sequence[str]) -> None:
+    """Raise SettingError unless `languages` are one or more of LANGUAGES."""
+    if not languages or any(code not in LANGUAGES for code in languages):
         raise SettingError(
-            tr("{setting} is empty. Give the model a name, for example --name 黄大力.").format(
-                setting=setting
+            tr("--lang {given}: known languages are {known}.").format(
+                given=",".join(languages), known=", ".join(LANGUAGES)
             )
+        )
+
+
+def check_name(name: str, setting: str) -> None:
+    """Raise SettingError unless `name` is 1 to 64 characters that can be shown on one line.
+
+    Something of it must be seen, and it begins and ends with something that is no space: else
+    nobody could tell that name from another, or type it again.
+    """
+    if not any(_is_seen(c) for c in name):
+        raise SettingError(
+            tr(
+                "{setting} is empty. Write a name after it, for example {setting} {example}."
+            ).format(setting=setting, example=_EXAMPLES.get(setting, "黄大力"))
         )
     bad = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
     if bad is not None:
@@ -157,12 +172,23 @@ def check_name(name: str, setting: str) -> None:
                 "Take it out of the name."
             ).format(setting=setting, code=ord(bad), at=name.index(bad) + 1)
         )
+    if name != name.strip():
+        raise SettingError(
+            tr('{setting} "{name}" begins or ends with a space. Take the space away.').format(
+                setting=setting, name=name
+            )
+        )
     if len(name) > MAX_NAME_LENGTH:
         raise SettingError(
             tr("{setting} has {n} characters; at most {most} are possible. Shorten it.").format(
                 setting=setting, n=len(name), most=MAX_NAME_LENGTH
             )
         )
+
+
+def _is_seen(character: str) -> bool:
+    """False for spaces, line ends, and marks that only steer how others are shown (U+200B, …)."""
+    return unicodedata.category(character) not in ("Zs", "Zl", "Zp", "Cc", "Cf")
 
 
 def fill(pattern: str, rng: random.Random | None = None, **slots: str | None) -> str:
@@ -231,17 +257,23 @@ def training_conversations(
     """`rows` conversations in which the renamed model answers questions of the train families.
 
     Categories come in turn, so each is met equally often; contexts are drawn by _TRAINING_CONTEXTS.
-    `old_names` are used where a question puts the old name to the model. Same arguments, same rows.
+    `old_names` are used where a question puts the old name to the model: those come twice as often,
+    half of them in the very words that ask for the new name ("Your name is Chu, right?"), or the model
+    would learn to say yes to the words. Same arguments, same rows.
     """
+    check_languages(languages)
     rng = random.Random(f"identity-train-{seed}")
     per_language = [load_language(code) for code in languages]
     kinds, weights = zip(*_TRAINING_CONTEXTS.items(), strict=True)
     result = []
     for i in range(rows):
         language = per_language[i % len(per_language)]
-        category = language.categories[(i // len(per_language)) % len(language.categories)]
+        categories = (*language.categories, "old")
+        category = categories[(i // len(per_language)) % len(categories)]
         context = rng.choices(kinds, weights)[0]
         family = rng.choice(language.of("train", category))
+        if category == "old" and rng.random() < 0.5:
+            family = _with_old_name(rng.choice(language.of("train", "confirm")))
         result.append(_conversation(language, family, context, identity, old_names, rng, i))
     rng.shuffle(result)
     return result
@@ -263,16 +295,25 @@ def _conversation(
     return Conversation(turns, source=f"identity:{number}")
 
 
+def _with_old_name(family: Family) -> Family:
+    """A question that asks for the new name, asking for the old one instead."""
+    return replace(family, category="old", pattern=family.pattern.replace("{name}", "{old}"))
+
+
 def ask(
     family: Family, identity: Identity, old_names: Sequence[str], rng: random.Random
 ) -> tuple[str, dict[str, str]]:
     """(the question as a person types it, the slots that were filled)."""
     assistants, makers = known_assistants()
-    own = (identity.name, identity.author or identity.name)
+    own = {name.casefold() for name in (identity.name, identity.author) if name}
+
+    def others(names: Sequence[str]) -> list[str]:
+        return [name for name in names if name.casefold() not in own]
+
     slots = {
-        "other": rng.choice([a for a in assistants if a not in own]),
-        "company": rng.choice([m for m in makers if m not in own]),
-        "old": rng.choice(list(old_names) or [a for a in assistants if a not in own]),
+        "other": rng.choice(others(assistants)),
+        "company": rng.choice(others(makers)),
+        "old": rng.choice(others(old_names) or others(assistants)),
     }
     text = fill(family.pattern, rng, name=identity.name, **slots)
     return _punctuate(text, family, rng), slots
@@ -346,6 +387,7 @@ def questions(
     System prompts and roles are the held-out ones. `extra_systems` are the data's own system prompts;
     their questions carry the context "named", for such a prompt usually gives the name.
     """
+    check_languages(languages)
     rng = random.Random(f"identity-{split}-{seed}")
     result = []
     for code in languages:

@@ -63,7 +63,8 @@ def pad(samples: Sequence[Sample]) -> Batch:
     return Batch(
         input_ids_RT,
         attention_mask_RT,
-        torch.tensor(row),
-        torch.tensor(position),
-        torch.tensor(token),
+        # An empty list says no type of its own, and would become float.
+        torch.tensor(row, dtype=torch.long),
+        torch.tensor(position, dtype=torch.long),
+        torch.tensor(token, dtype=torch.long),
     )

@@ -2,12 +2,14 @@
 
 Known rows: XTuner {"conversation": [{"system", "input", "output"}]}, OpenAI {"messages": [{"role",
 "content"}]}, ShareGPT {"conversations": [{"from", "value"}]}, Alpaca {"instruction", "input",
-"output"}. A file is JSON lines or one JSON array, UTF-8.
+"output", "history": [[user, assistant], …]}; "system" may stand beside any of the last three. A
+file is JSON lines or one JSON array, UTF-8.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     if text.lstrip().startswith("["):
         try:
             array = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: also numbers without end
             raise DataError(
                 tr("{path} is not JSON: {error}").format(path=path, error=error)
             ) from None
@@ -64,7 +66,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 tr("{path}:{number} is not JSON: {error}").format(
                     path=path, number=number, error=error
@@ -94,8 +96,8 @@ def _conversation(row: Any, source: str) -> Conversation:
         raise _RowProblem(tr("the row is not an object"))
     forms: dict[str, Callable[[Any], list[Message]]] = {
         "conversation": lambda r: _xtuner(r["conversation"]),
-        "messages": lambda r: _openai(r["messages"]),
-        "conversations": lambda r: _sharegpt(r["conversations"]),
+        "messages": lambda r: _with_system(r, _openai(r["messages"])),
+        "conversations": lambda r: _with_system(r, _sharegpt(r["conversations"])),
         "output": _alpaca,
     }
     for key, read in forms.items():
@@ -108,12 +110,24 @@ def _conversation(row: Any, source: str) -> Conversation:
     )
 
 
+def _with_system(row: Any, messages: list[Message]) -> list[Message]:
+    """The turns behind the system prompt that stands beside them in the row, if one does."""
+    system = _string(row, "system", optional=True)
+    if not system:
+        return messages
+    if messages[0].role != "system":
+        return [Message("system", system), *messages]
+    if messages[0].text != system:
+        raise _RowProblem(tr("there are two system prompts, and they differ"))
+    return messages
+
+
 def _xtuner(turns: Any) -> list[Message]:
-    messages: list[Message] = []
-    for turn in _list(turns, "conversation"):
-        system = _string(turn, "system", optional=True)
-        if system and not messages:
-            messages.append(Message("system", system))
+    system = _string(_list(turns, "conversation")[0], "system", optional=True)
+    messages = [Message("system", system)] if system else []
+    for turn in turns:
+        if _string(turn, "system", optional=True) not in ("", system):
+            raise _RowProblem(tr("a later turn has a system prompt of its own"))
         messages.append(Message("user", _string(turn, "input", optional=True)))
         messages.append(Message("assistant", _string(turn, "output"), trained=True))
     return messages
@@ -142,12 +156,24 @@ def _sharegpt(turns: Any) -> list[Message]:
 
 def _alpaca(row: Any) -> list[Message]:
     parts = [_string(row, key, optional=True) for key in ("instruction", "input")]
-    system = _string(row, "system", optional=True)
-    return [
-        *([Message("system", system)] if system else []),
+    messages = [
+        *_history(row.get("history") or []),
         Message("user", "\n".join(p for p in parts if p)),
         Message("assistant", _string(row, "output"), trained=True),
     ]
+    return _with_system(row, messages)
+
+
+def _history(pairs: Any) -> list[Message]:
+    """Alpaca's earlier turns; their replies are trained on like the last."""
+    messages = []
+    for pair in pairs if isinstance(pairs, list) else [pairs]:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise _RowProblem(tr("history is not a list of [user, assistant] pairs"))
+        turn = {"history question": pair[0], "history reply": pair[1]}
+        messages.append(Message("user", _string(turn, "history question")))
+        messages.append(Message("assistant", _string(turn, "history reply"), trained=True))
+    return messages
 
 
 def _list(value: Any, field: str) -> list[Any]:
@@ -165,6 +191,8 @@ def _string(turn: Any, key: str, *, optional: bool = False) -> str:
             type(value), type(value).__name__
         )
         raise _RowProblem(tr("{key} is {kind} where text belongs").format(key=key, kind=kind))
+    if re.search("[\ud800-\udfff]", value):  # JSON can hold it; no tokenizer and no file can
+        raise _RowProblem(tr("{key} holds half of a character (a lone surrogate)").format(key=key))
     return value
 
 

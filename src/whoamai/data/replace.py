@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from whoamai.data.claims import claimed_names
 from whoamai.samples import Conversation
 
-# What a reply says of itself. The name ends at a mark, or where a description begins.
-_CLAIMS = (
-    re.compile(r"(?:我是|我叫|我的名字[是叫])[“\"「]?([^\s，。！？、；：,.!?;:“”\"「」]{1,24})"),
-    re.compile(r"\b(?:I am|I'm|my name is)\s+((?:[A-Z][\w'’.-]*)(?:\s+[A-Z][\w'’.-]*){0,3})"),
-)
-# "尖米的智能助手": the part before 的 is the name, the rest says what it is.
-_DESCRIPTION = re.compile(
-    r"(?:的|这个|这款)?(?:专属|智能|人工智能|AI|小)*(?:助手|助理|机器人|模型|assistant)$", re.I
-)
-_PLACEHOLDER = r"\{\{\s*(name|author|NAME|AUTHOR)\s*\}\}"
+_PLACEHOLDER = re.compile(r"\{\{\s*(name|author)\s*\}\}", re.I)
 _LEAST_SHARE = 0.05  # of the replies must claim a name before it is taken for the data's own
 
 
@@ -37,17 +29,18 @@ def find_names(conversations: Sequence[Conversation], other_than: str) -> list[s
     is not taken for the model's name.
     """
     replies = [m.text for c in conversations for m in c.messages if m.role == "assistant"]
-    claimed: Counter[str] = Counter()
-    for reply in replies:
-        found = {_DESCRIPTION.sub("", name) for claim in _CLAIMS for name in claim.findall(reply)}
-        claimed.update(n for n in found if len(n) > 1 and n not in ("AI", other_than))
+    claimed = Counter(name for reply in replies for name in claimed_names(reply))
     enough = max(2, _LEAST_SHARE * len(replies))
-    return [name for name, n in claimed.most_common() if n >= enough and _is_name(name, replies)]
+    return [name for name, n in claimed.most_common() if n >= enough and name != other_than]
 
 
-def _is_name(name: str, replies: Sequence[str]) -> bool:
-    """Words that only describe ("一个", "一名", "您") are no names."""
-    return not re.match(r"(?:一[个名位款只台]|您|你|谁|来|专|an?\b|the\b|not\b|sure\b)", name, re.I)
+def placeholders_in(texts: Iterable[str]) -> set[str]:
+    """Which of "{{name}}" and "{{author}}" occur in the texts, however they are spelled there."""
+    return {_spelled(found) for text in texts for found in _PLACEHOLDER.findall(text)}
+
+
+def _spelled(found: str) -> str:
+    return "{{" + found.lower() + "}}"
 
 
 def replace_names(
@@ -59,7 +52,8 @@ def replace_names(
     the old one. Latin names are replaced as whole words.
     """
     names = sorted(old_to_new, key=len, reverse=True)
-    pattern = re.compile("|".join([*map(_whole, names), _PLACEHOLDER]))
+    # Names in their own spelling, placeholders in any.
+    pattern = re.compile("|".join([*map(_whole, names), f"(?i:{_PLACEHOLDER.pattern})"]))
     counts: Counter[str] = Counter()
 
     def new(match: re.Match[str]) -> str:
@@ -70,7 +64,7 @@ def replace_names(
         value = placeholders.get(match[1].lower())
         if value is None:
             return found
-        counts["{{" + match[1].lower() + "}}"] += 1
+        counts[_spelled(match[1])] += 1
         return value
 
     renamed = [

@@ -14,7 +14,15 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from whoamai.data.identity import Identity, Language, ask, fill, known_assistants, load_language
+from whoamai.data.identity import (
+    Identity,
+    Language,
+    ask,
+    check_languages,
+    fill,
+    known_assistants,
+    load_language,
+)
 from whoamai.samples import Conversation, Message
 
 # Share of the prompts that come under a system prompt with somebody else's name.
@@ -32,6 +40,7 @@ _STRANGE_MAKERS = {
 
 def replay_prompts(count: int, *, languages: Sequence[str], seed: int) -> list[Conversation]:
     """`count` conversations that end in a user turn, for the model to answer."""
+    check_languages(languages)
     rng = random.Random(f"replay-{seed}")
     general = [c for code in languages for c in _general_prompts(code)]
     rng.shuffle(general)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from whoamai.errors import OutputError
 from whoamai.messages import tr
@@ -17,17 +19,28 @@ def write_messages(conversations: Iterable[Conversation], path: Path) -> None:
 
     Raises OutputError where the file exists or cannot be written.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise OutputError(tr("{path} exists already. Choose another name.").format(path=path))
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with _complete_file(path) as file:
             for conversation in conversations:
                 row = {"messages": conversation.as_chat()}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(
             tr("{path} cannot be written: {reason}").format(path=path, reason=error.strerror)
         ) from error
+
+
+@contextmanager
+def _complete_file(path: Path) -> Iterator[TextIO]:
+    """A file beside `path` that takes its name when the block ends well, and is gone otherwise."""
+    # Not named after `path`: with anything added, a name of full length would be too long.
+    partial = path.with_name(f".whoamai-{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        with suppress(OSError):  # gone by now, or never there
+            partial.unlink()

@@ -15,14 +15,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from whoamai.data.loader import batches_of_step, plan_steps
+from whoamai.data.loader import batches_of_step, pad, plan_steps
 from whoamai.engine.optim import warmup_cosine
 from whoamai.errors import ModelError
 from whoamai.messages import tr
 from whoamai.samples import Batch, Sample
-
-# Settings by which some model classes change the logits after the head.
-_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def train(
 ) -> TrainLog:
     """Train the parameters of `model` that can be trained; `on_step(done, total, values)` each step.
 
-    Raises ModelError when the loss is not a number, which no later step could mend.
+    Raises ModelError when the loss or a gradient is not a number, before it gets into the weights.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -72,6 +69,7 @@ def train(
         seed=settings.seed,
     )
     warmup = max(1, round(settings.warmup_ratio * len(steps)))
+    whole = changes_logits(model.eval(), min(samples, key=lambda s: len(s.input_ids)))
     model.train()
     log, start = TrainLog(), time.monotonic()
     for number, rows in enumerate(steps):
@@ -81,14 +79,16 @@ def train(
         batches = batches_of_step(
             [samples[i] for i in rows], tokens_per_batch=settings.tokens_per_batch
         )
-        loss, grad_norm = train_step(model, optimizer, parameters, batches, settings.max_norm)
-        if not math.isfinite(loss):
+        loss, grad_norm = add_gradients(model, parameters, batches, settings.max_norm, whole=whole)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             raise ModelError(
                 tr(
-                    "The loss is not a number at step {step} (learning rate {lr:.1e}). "
-                    "Try a lower learning rate: --lr {lower:.0e}"
+                    "The loss or its gradient is not a number at step {step} (learning rate "
+                    "{lr:.1e}). Try a lower learning rate: --lr {lower:.0e}"
                 ).format(step=number + 1, lr=lr, lower=settings.lr / 3)
             )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         log.losses.append(loss)
         log.learning_rates.append(lr)
         log.tokens += sum(b.n_tokens for b in batches)
@@ -108,48 +108,89 @@ def train(
     return log
 
 
-def train_step(
+def add_gradients(
     model: Any,
-    optimizer: torch.optim.Optimizer,
     parameters: Sequence[torch.nn.Parameter],
     batches: Sequence[Batch],
     max_norm: float,
+    *,
+    whole: bool,
 ) -> tuple[float, float]:
-    """One optimizer step over `batches`; returns (mean loss of a target, gradient norm)."""
+    """The gradients of one step over `batches`, clipped; (mean loss of a target, norm before)."""
     n_targets = sum(b.n_targets for b in batches)
     total = 0.0
     for batch in batches:
-        loss = target_loss(model, batch) / n_targets
+        loss = target_loss(model, batch, whole=whole) / n_targets
         loss.backward()
         total += loss.item()
     grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
     return total, grad_norm.item()
 
 
-def target_loss(model: Any, batch: Batch) -> torch.Tensor:
+def target_loss(model: Any, batch: Batch, *, whole: bool) -> torch.Tensor:
     """Sum of the cross entropies of the batch's targets, in nats (float32).
 
-    The head runs only where a target is predicted: N rows of the vocabulary instead of R · T. A class
-    that changes its logits after the head is run whole, and the N rows are taken from its output.
+    The head runs only where a target is predicted: N rows of the vocabulary instead of R · T. With
+    `whole`, for a class that changes its logits, all are computed and the N rows taken from them.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    device = base.device
-    row_N, position_N = batch.row_N.to(device), batch.position_N.to(device)
-    inputs = {
-        "input_ids": batch.input_ids_RT.to(device),
-        "attention_mask": batch.attention_mask_RT.to(device),
-        "use_cache": False,
-    }
-    if changes_logits(base):
+    base = _base(model)
+    row_N, position_N = batch.row_N.to(base.device), batch.position_N.to(base.device)
+    inputs = _inputs(base, batch)
+    if whole:
         logits_NV = base(**inputs).logits[row_N, position_N]
     else:
         hidden_ND = base.get_decoder()(**inputs).last_hidden_state[row_N, position_N]
         logits_NV = base.get_output_embeddings()(hidden_ND)
-    return F.cross_entropy(logits_NV.float(), batch.token_N.to(device), reduction="sum")
+    return F.cross_entropy(logits_NV.float(), batch.token_N.to(base.device), reduction="sum")
 
 
-def changes_logits(model: Any) -> bool:
-    """Does the class do something to the logits after its head (Gemma 2, Cohere, Granite do)?"""
-    return any(getattr(model.config, name, None) not in (None, 1, 1.0) for name in _LOGIT_CHANGES)
+@torch.no_grad()
+def changes_logits(model: Any, sample: Sample) -> bool:
+    """Are the logits anything else than what the head makes of the decoder's last hidden state?
+
+    Some classes scale or cap them (Gemma 2, Cohere, Granite, Falcon-H1), before the head or behind it.
+    Found by watching the head while the model runs over `sample`: exact for any class, and for logits
+    so small that capping them would hardly show. Without dropout (in eval mode), or two runs differ.
+    """
+    base = _base(model)
+    inputs = _inputs(base, pad([sample]))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    head = base.get_output_embeddings()
+    watch = head.register_forward_hook(lambda _, given, made: seen.append((given[0], made)))
+    try:
+        logits = base(**inputs).logits
+    finally:
+        watch.remove()
+    hidden = getattr(base.get_decoder()(**inputs), "last_hidden_state", None)
+    if len(seen) != 1 or hidden is None:
+        return True
+    given, made = seen[0]
+    return not (_same(given, hidden) and torch.equal(made.float(), logits.float()))
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal but for rounding: two runs need not add up in the same order on every device."""
+    tolerance = 8 * torch.finfo(a.dtype).eps
+    return a.shape == b.shape and bool((a - b).norm() <= tolerance * b.norm())
+
+
+def rows_beyond_context(model: Any, samples: Sequence[Sample]) -> list[int]:
+    """Which samples are longer than what the model was made for (max_position_embeddings).
+
+    They would be trained at positions the model does not know; none where the config gives no limit.
+    """
+    limit = getattr(_base(model).config.get_text_config(), "max_position_embeddings", None)
+    return [i for i, s in enumerate(samples) if limit and len(s.input_ids) > limit]
+
+
+def _base(model: Any) -> Any:
+    """The transformers model inside a peft model."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _inputs(base: Any, batch: Batch) -> dict[str, Any]:
+    return {
+        "input_ids": batch.input_ids_RT.to(base.device),
+        "attention_mask": batch.attention_mask_RT.to(base.device),
+        "use_cache": False,
+    }

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from whoamai.data.templates import ChatTemplate
 from whoamai.events import Events, Note, Progress
 from whoamai.messages import tr
-from whoamai.model.generate import greedy_replies, stop_ids
+from whoamai.model.generate import greedy_replies, stop_ids, stop_text
 from whoamai.model.load import ChatModel
 from whoamai.samples import Conversation
 
 MAX_NEW_TOKENS = 96
+_TELL_EVERY = 16  # answers
 
 
 class Talk:
@@ -22,6 +23,7 @@ class Talk:
         self._events = events
         self.template = ChatTemplate(chat.tokenizer)
         self._stop = stop_ids(chat.model, chat.tokenizer, self.template.ending)
+        self._stop_text = stop_text(chat.tokenizer, self.template.ending)
         if self.template.is_fallback:
             events.emit(
                 Note(
@@ -42,9 +44,11 @@ class Talk:
             self._chat.tokenizer,
             prompts,
             stop=self._stop,
+            stop_text=self._stop_text,
             max_new_tokens=MAX_NEW_TOKENS,
         )
         for done, (i, reply) in enumerate(replies, 1):
             result[i] = reply
-            self._events.emit(Progress(stage, done, len(prompts)))
+            if done % _TELL_EVERY == 0 or done == len(prompts):
+                self._events.emit(Progress(stage, done, len(prompts)))
         return result

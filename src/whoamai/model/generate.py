@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,15 +10,30 @@ import torch
 # Prompt tokens in one generation batch; short prompts go many at a time.
 _TOKENS_PER_BATCH = 6144
 _MOST_ROWS = 128
+# Rows that are over are dropped when no more than this share of the batch is still going.
+_KEEP_SHARE = 0.8
 
 
 def stop_ids(model: Any, tokenizer: Any, ending: str) -> list[int]:
     """Tokens that end a reply: the template's, the tokenizer's and the generation config's."""
-    ids = {tokenizer.eos_token_id}
-    ids.update(tokenizer(ending, add_special_tokens=False)["input_ids"][:1])
+    ids = {tokenizer.eos_token_id, *_special_ids(tokenizer, ending)}
     configured = model.generation_config.eos_token_id
     ids.update(configured if isinstance(configured, list) else [configured])
     return sorted(i for i in ids if i is not None)
+
+
+def stop_text(tokenizer: Any, ending: str) -> str:
+    """The text a reply ends before, where no token of its own says so; "" where one does.
+
+    ChatML on a tokenizer that does not know <|im_end|> writes it in plain letters.
+    """
+    return "" if _special_ids(tokenizer, ending) else ending.strip()
+
+
+def _special_ids(tokenizer: Any, text: str) -> set[int]:
+    """Tokens of `text` that never occur in what a person writes: a space in it ends nothing."""
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    return special.intersection(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 @torch.inference_mode()
@@ -28,39 +43,102 @@ def greedy_replies(
     prompts: Sequence[Sequence[int]],
     *,
     stop: Sequence[int],
+    stop_text: str = "",
     max_new_tokens: int,
 ) -> Iterator[tuple[int, str]]:
     """Yield (index of the prompt, its reply) as batches finish, prompts of like length together.
 
-    Prompts are padded on the left. A reply ends before its stop token, or at `max_new_tokens`.
+    A reply ends before its stop token or before `stop_text`, or at `max_new_tokens`. Whatever sampling
+    or penalties the model's own settings ask for is left out.
     """
-    from transformers import GenerationConfig
-
-    settings = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=list(stop),
-        pad_token_id=tokenizer.pad_token_id,
-    )
     ends = set(stop)
     for indices in _batches(prompts):
-        longest = max(len(prompts[i]) for i in indices)
-        padding = [longest - len(prompts[i]) for i in indices]
-        ids_RT = torch.tensor(
-            [
-                [tokenizer.pad_token_id] * p + list(prompts[i])
-                for i, p in zip(indices, padding, strict=True)
-            ]
+        ids_RT, mask_RT = _pad_left([prompts[i] for i in indices], _padding_id(tokenizer))
+        over = _ending_test(tokenizer, ends, stop_text)
+        replies = _greedy(model, ids_RT, mask_RT, over, max_new_tokens)
+        for i, ids in zip(indices, replies, strict=True):
+            kept = ids[:-1] if ids and ids[-1] in ends else ids
+            reply = tokenizer.decode(kept, skip_special_tokens=False)
+            yield i, (reply.partition(stop_text)[0] if stop_text else reply).strip()
+
+
+def _greedy(
+    model: Any,
+    ids_RT: torch.Tensor,
+    mask_RT: torch.Tensor,
+    is_over: Callable[[list[int]], bool],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """The most likely token again and again, for R prompts padded on the left to T tokens.
+
+    Replies differ much in length, so rows that are over leave the batch and its cache; with
+    generate(), which keeps them to the end, asking takes several times as long
+    (`python benchmarks/greedy_replies.py`). A reply ends with the token that made `is_over` true.
+    """
+    device = model.device
+    mask_RT = mask_RT.to(device)
+    position_RT = (mask_RT.cumsum(-1) - 1).clamp(min=0)
+    replies: list[list[int]] = [[] for _ in range(len(mask_RT))]
+    rows = list(range(len(mask_RT)))  # the replies that rows of the batch belong to
+    going = set(rows)
+    input_RT, cache = ids_RT.to(device), None
+    for _ in range(max_new_tokens):
+        output = model(
+            input_ids=input_RT,
+            attention_mask=mask_RT,
+            position_ids=position_RT,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
         )
-        mask_RT = torch.tensor([[0] * p + [1] * (longest - p) for p in padding])
-        output_RT = model.generate(
-            input_ids=ids_RT.to(model.device),
-            attention_mask=mask_RT.to(model.device),
-            generation_config=settings,
-        )
-        for i, row in zip(indices, output_RT[:, longest:].tolist(), strict=True):
-            length = next((n for n, token in enumerate(row) if token in ends), len(row))
-            yield i, tokenizer.decode(row[:length], skip_special_tokens=False).strip()
+        cache = output.past_key_values
+        token_R = output.logits[:, -1].argmax(-1)
+        for row, token in zip(rows, token_R.tolist(), strict=True):
+            if row in going:
+                replies[row].append(token)
+                if is_over(replies[row]):
+                    going.discard(row)
+        if not going:
+            break
+        position_RT = position_RT[:, -1:] + 1
+        if len(going) <= _KEEP_SHARE * len(rows) and hasattr(cache, "batch_select_indices"):
+            kept_R = torch.tensor([at for at, row in enumerate(rows) if row in going])
+            kept_R = kept_R.to(device)
+            cache.batch_select_indices(kept_R)
+            rows = [row for row in rows if row in going]
+            token_R, mask_RT = token_R[kept_R], mask_RT[kept_R]
+            position_RT = position_RT[kept_R]
+        input_RT = token_R[:, None]
+        mask_RT = torch.cat((mask_RT, mask_RT.new_ones(len(rows), 1)), dim=-1)
+    return replies
+
+
+def _ending_test(tokenizer: Any, ends: set[int], stop_text: str) -> Callable[[list[int]], bool]:
+    """Is a reply over, given its tokens so far?"""
+    window = (
+        len(stop_text.encode()) + 1
+    )  # a token has a byte at least; one more may go over the end
+
+    def is_over(ids: list[int]) -> bool:
+        if ids[-1] in ends:
+            return True
+        return bool(stop_text) and stop_text in tokenizer.decode(ids[-window:])
+
+    return is_over
+
+
+def _padding_id(tokenizer: Any) -> int:
+    """Padding is masked, so any token will do where the tokenizer has none for it."""
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(i for i in known if i is not None)
+
+
+def _pad_left(rows: Sequence[Sequence[int]], padding_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask), both of shape R × T; the mask is 0 on padding."""
+    longest = max(map(len, rows))
+    ids_RT = [[padding_id] * (longest - len(row)) + list(row) for row in rows]
+    mask_RT = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids_RT), torch.tensor(mask_RT)
 
 
 def _batches(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -41,7 +41,7 @@ def load_chat_model(source: str, *, device: str = "auto") -> ChatModel:
     float32 on the CPU, bfloat16 on a GPU. Code that comes with the weights is never run.
     Raises ModelError where there is no such model, or it is not a chat model for transformers.
     """
-    path = str(bundled_model()) if source == BUNDLED else source
+    path = _path(source)
     _check_folder(path)
     device = _device(device)
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -51,12 +51,19 @@ def load_chat_model(source: str, *, device: str = "auto") -> ChatModel:
         model = AutoModelForCausalLM.from_pretrained(
             path, dtype=torch.float32 if device == "cpu" else torch.bfloat16
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(_why(source, error)) from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    except Exception as error:
+        # Files that are cut off, of another kind, or a pickle that asks for code to be run: the
+        # libraries have no common error for them (tokenizers raises a bare Exception).
+        raise ModelError(_why(path, error)) from error
+    _check_tokenizer(tokenizer, path)
     model.to(torch.device(device)).eval()  # pyright: ignore[reportArgumentType]
     return ChatModel(model, tokenizer, path, _label(source))
+
+
+def _path(source: str) -> str:
+    if source == BUNDLED:
+        return str(bundled_model())
+    return str(Path(source).expanduser()) if source.startswith("~") else source
 
 
 def _device(wanted: str) -> str:
@@ -66,7 +73,8 @@ def _device(wanted: str) -> str:
 
 
 def _label(source: str) -> str:
-    return Path(source).name if Path(source).is_dir() else source
+    folder = Path(source).expanduser()
+    return folder.name if folder.is_dir() else source
 
 
 def _looks_like_a_path(source: str) -> bool:
@@ -74,7 +82,7 @@ def _looks_like_a_path(source: str) -> bool:
 
 
 def _check_folder(source: str) -> None:
-    folder = Path(source).expanduser()
+    folder = Path(source)
     if not folder.is_dir():
         if folder.is_file():
             raise ModelError(
@@ -98,9 +106,21 @@ def _check_folder(source: str) -> None:
         )
 
 
+def _check_tokenizer(tokenizer: Any, path: str) -> None:
+    """From a folder without tokenizer files transformers makes an empty one, and says nothing."""
+    ids = tokenizer("Who are you? 你是谁？", add_special_tokens=False)["input_ids"]
+    if not set(ids) - {tokenizer.unk_token_id}:
+        raise ModelError(
+            tr(
+                "The model in {path} cannot be loaded: its tokenizer knows no text. "
+                "Is tokenizer.json missing from the folder?"
+            ).format(path=path)
+        )
+
+
 def _why(source: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0]
-    if Path(source).expanduser().is_dir() or source == BUNDLED:
+    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+    if Path(source).is_dir():
         return tr("The model in {path} cannot be loaded: {reason}").format(
             path=source, reason=reason
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -17,6 +18,8 @@ from whoamai.messages import tr
 _SPARE_BYTES = 16 << 20
 # Every finished job leaves this file; a folder without it is not ours to replace.
 _SIGN = "report.json"
+# Disks take names of 255 bytes; some are left for what complete_folder() adds.
+_NAME_BYTES = 200
 
 
 def folder_name(name: str) -> str:
@@ -25,11 +28,33 @@ def folder_name(name: str) -> str:
     >>> folder_name("O'Neil {x}")
     'O_Neil__x_'
     """
-    return "".join(c if c.isalnum() or c in "-." else "_" for c in name).strip(".") or "renamed"
+    plain = "".join(c if c.isalnum() or c in "-." else "_" for c in name)
+    short = plain.encode()[:_NAME_BYTES].decode(errors="ignore")
+    return short.strip(".") or "renamed"
 
 
 def problems_with_folder(folder: Path, *, overwrite: bool) -> list[str]:
     """Why results cannot go to `folder`; empty if they can."""
+    try:
+        return _problems_above(folder) or _problems_inside(folder, overwrite=overwrite)
+    except (OSError, RuntimeError) as error:  # too long a name, a circle of links, …
+        reason = getattr(error, "strerror", None) or error
+        return [tr("--out {path} cannot be used: {reason}").format(path=folder, reason=reason)]
+
+
+def _problems_above(folder: Path) -> list[str]:
+    """Is what holds the folder, or is to hold it, a folder that can be written to?"""
+    parent = next(p for p in folder.resolve().parents if p.exists())
+    if not parent.is_dir():
+        text = tr("--out {path} cannot be made: {parent} is a file.")
+    elif not os.access(parent, os.W_OK | os.X_OK):
+        text = tr("--out {path} cannot be made: {parent} may not be written to.")
+    else:
+        return []
+    return [text.format(path=folder, parent=parent)]
+
+
+def _problems_inside(folder: Path, *, overwrite: bool) -> list[str]:
     if folder.exists() and not folder.is_dir():
         return [tr("--out {path} is a file, not a folder.").format(path=folder)]
     if not folder.exists() or not any(folder.iterdir()):
@@ -49,7 +74,8 @@ def problems_with_folder(folder: Path, *, overwrite: bool) -> list[str]:
 def check_space(folder: Path, needed: int) -> None:
     """Raise OutputError unless `needed` bytes and a little more are free where `folder` will be."""
     needed += _SPARE_BYTES
-    parent = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    folder = folder.resolve()
+    parent = next(p for p in (folder, *folder.parents) if p.exists())
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise OutputError(
@@ -64,20 +90,46 @@ def check_space(folder: Path, needed: int) -> None:
 def complete_folder(folder: Path) -> Iterator[Path]:
     """Yield a folder beside `folder` that takes its place once everything in it is written.
 
-    If the block fails nothing is left but what was there before. Raises OutputError where the disk
-    refuses.
+    If the block fails nothing is left but what was there before. A link stays, and what it leads to is
+    replaced. Raises OutputError where the disk refuses.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     partial = folder.with_name(f".{folder.name}.partial")
-    replaced = folder.with_name(f".{folder.name}.replaced")
+    missing = [p for p in folder.parents if not p.exists()]
     try:
+        with _disk_errors(folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            _put_in_place(partial, folder)
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        if folder.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            folder.rename(replaced)
+        for parent in missing:
+            with suppress(OSError):  # never made, or holds something by now
+                parent.rmdir()
+        raise
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Give `partial` the name `folder`; what is there gives way only once that has worked."""
+    replaced = folder.with_name(f".{folder.name}.replaced")
+    if folder.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+        folder.rename(replaced)
+    try:
         partial.rename(folder)
+    except BaseException:
+        if replaced.exists():
+            replaced.rename(folder)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Errors of the disk as OutputError; others stay what they are."""
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         if isinstance(error, OutputError) or not _is_about_the_disk(error):
             raise
@@ -86,9 +138,6 @@ def complete_folder(folder: Path) -> Iterator[Path]:
                 path=folder, reason=getattr(error, "strerror", None) or error
             )
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _is_about_the_disk(error: Exception) -> bool:

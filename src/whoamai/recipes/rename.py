@@ -5,10 +5,10 @@ Read `rename` from top to bottom; everything it calls is one step of the story.
 
 from __future__ import annotations
 
-import json
 import platform
 import random
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,19 +22,26 @@ from whoamai.data.identity import (
     Identity,
     IdentityQuestion,
     ask,
+    check_languages,
     load_language,
     questions,
     training_conversations,
 )
 from whoamai.data.readers import read_conversations
-from whoamai.data.replace import find_names, replace_names
+from whoamai.data.replace import find_names, placeholders_in, replace_names
 from whoamai.data.replay import replay_prompts
 from whoamai.data.templates import ChatTemplate
-from whoamai.engine.trainer import TrainLog, TrainSettings, train
-from whoamai.errors import SettingError
-from whoamai.evaluate.identity import IdentityGrader, Share, score_identity, self_names
+from whoamai.engine.trainer import TrainLog, TrainSettings, rows_beyond_context, train
+from whoamai.errors import DataError, SettingError
+from whoamai.evaluate.identity import (
+    IdentityGrader,
+    SelfDescription,
+    Share,
+    describe_self,
+    score_identity,
+)
 from whoamai.evaluate.report import AnswerPair, Goals, Report
-from whoamai.evaluate.retention import GeneralQuestion, general_questions, score_retention
+from whoamai.evaluate.retention import general_questions, score_retention
 from whoamai.evaluate.talk import Talk
 from whoamai.events import Events, JsonlFile, Note, Progress, Result
 from whoamai.messages import tr
@@ -42,6 +49,9 @@ from whoamai.model.load import BUNDLED, ChatModel, load_chat_model
 from whoamai.model.lora import add_lora, merge, save_adapter
 from whoamai.recipes.output import check_space, complete_folder, folder_name, problems_with_folder
 from whoamai.samples import Conversation, Message, Sample
+
+# Replayed answers per identity row; more only makes the job longer.
+_MOST_REPLAY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +91,38 @@ class Renamed:
 
 
 def rename(request: RenameRequest, events: Events) -> Renamed:
-    """Do the job. Raises a WhoamaiError for anything the user can mend; then nothing is left behind."""
-    start = time.monotonic()
+    """Do the job. Raises a WhoamaiError for what the user can mend; then nothing is left behind."""
     _check_request(request)
     data = _read_data(request, events) if request.data else []
+    with (
+        complete_folder(request.out_folder) as folder,
+        JsonlFile(folder / "events.jsonl") as journal,
+    ):
+        report = _learn(request, data, folder, events.also(journal))
+        report.write(folder / "report.json")
+    out = request.out_folder
+    merged = out / "merged" if request.merge else None
+    return Renamed(report, out / "adapter", merged, out / "report.json")
 
+
+def _learn(
+    request: RenameRequest, data: list[Conversation], folder: Path, events: Events
+) -> Report:
+    """The story: ask, write down, learn, ask again, save."""
+    start = time.monotonic()
     with events.stage("load", tr("Loading {model}").format(model=request.model)):
         chat = load_chat_model(request.model, device=request.device)
         talk = Talk(chat, events)
-    _check_space(request, chat)
+        _check_space(request, chat)
 
     with events.stage("before", tr("Asking who it is now")):
-        old_names = _old_names(talk, request)
+        old = _who_it_is(talk, request)
         asked = questions(
             request.identity,
             "test",
             languages=request.languages,
             seed=request.seed,
-            old_names=old_names,
+            old_names=old.names,
             extra_systems=_systems(data),
         )
         general = general_questions(request.languages)
@@ -106,12 +130,12 @@ def rename(request: RenameRequest, events: Events) -> Renamed:
         general_before = talk.answers([q.conversation for q in general], "before")
 
     with events.stage("replay", tr("Writing down what it must not forget")):
-        conversations = _identity_rows(request, data, old_names)
+        conversations = _identity_rows(request, data, old.names)
         replay = _replay(talk, request, len(conversations))
-        samples = _samples(talk.template, [*conversations, *replay])
+        samples = _samples(talk.template, [*conversations, *replay], chat, events)
 
     with events.stage("train", tr("Learning the new name")):
-        settings = TrainSettings(lr=request.lr or learning_rate(chat.model), seed=request.seed)
+        settings = train_settings(request, chat)
         tuned = add_lora(
             chat.model, r=request.lora_r, alpha=request.lora_alpha, dropout=0.0, seed=request.seed
         )
@@ -121,37 +145,42 @@ def rename(request: RenameRequest, events: Events) -> Renamed:
         identity_after = talk.answers([q.conversation for q in asked], "after")
         general_after = talk.answers([q.conversation for q in general], "after")
 
-    with (
-        complete_folder(request.out_folder) as folder,
-        JsonlFile(folder / "events.jsonl") as journal,
-    ):
-        told = events.also(journal)
-        with told.stage("save", tr("Saving")):
-            save_adapter(tuned, folder / "adapter", chat.path)
-            merged_recall = None
-            if request.merge:
-                _save_merged(tuned, chat, folder / "merged")
-                merged_recall = _check_merged(folder / "merged", request, asked, events)
-        report = _report(
-            request,
-            chat,
-            old_names,
-            asked,
-            general,
-            (identity_before, identity_after, general_before, general_after),
-            merged_recall,
-            details={
-                "rows": {"identity": len(conversations), "replay": len(replay)},
-                "training": _training_details(settings, log, request),
-                "seconds": round(time.monotonic() - start, 1),
-                "versions": _versions(),
-            },
-        )
-        report.write(folder / "report.json")
-        told.emit(Result("scores", report.as_json()["scores"]))
-    out = request.out_folder
-    return Renamed(
-        report, out / "adapter", out / "merged" if request.merge else None, out / "report.json"
+    with events.stage("save", tr("Saving")):
+        save_adapter(tuned, folder / "adapter", chat.path)
+        merged_recall = None
+        if request.merge:
+            _save_merged(tuned, chat, folder / "merged")
+            merged_recall = _check_merged(folder / "merged", request, asked, events)
+
+    grader = IdentityGrader(request.identity, (*old.names, *old.makers))
+    report = Report(
+        model=chat.label,
+        identity=request.identity,
+        old_names=(*old.names, *old.makers),
+        goals=request.goals,
+        before=score_identity(asked, [grader.grade(a) for a in identity_before]),
+        after=score_identity(asked, [grader.grade(a) for a in identity_after]),
+        retention=score_retention(general, general_before, general_after),
+        answers=_pairs(asked, identity_before, identity_after, grader),
+        merged_recall=merged_recall,
+        details={
+            "rows": {"identity": len(conversations), "replay": len(replay)},
+            "training": _training_details(settings, log, request),
+            "seconds": round(time.monotonic() - start, 1),
+            "seed": request.seed,
+            "versions": _versions(),
+        },
+    )
+    events.emit(Result("scores", report.as_json()["scores"]))
+    return report
+
+
+def train_settings(request: RenameRequest, chat: ChatModel) -> TrainSettings:
+    """One pass in steps of 32 rows. On the CPU few rows go at a time: what fits the cache is faster."""
+    return TrainSettings(
+        lr=learning_rate(chat.model) if request.lr is None else request.lr,
+        tokens_per_batch=1024 if chat.device.type == "cpu" else 16384,
+        seed=request.seed,
     )
 
 
@@ -167,7 +196,7 @@ def learning_rate(model: Any) -> float:
 # ---- what it is called now -----------------------------------------------------------------------
 
 
-def _old_names(talk: Talk, request: RenameRequest) -> list[str]:
+def _who_it_is(talk: Talk, request: RenameRequest) -> SelfDescription:
     """What the model calls itself and its maker now: asked, not assumed; the user's --old first."""
     rng = random.Random(0)
     asked = []
@@ -177,9 +206,12 @@ def _old_names(talk: Talk, request: RenameRequest) -> list[str]:
             for family in language.of("train", category)[:6]:
                 text, _ = ask(family, request.identity, (), rng)
                 asked.append(Conversation((Message("user", text),)))
-    found = self_names(talk.answers(asked, "before"))
-    own = {request.identity.name, request.identity.author}
-    return [n for n in dict.fromkeys([*request.old_names, *found]) if n not in own]
+    found = describe_self(talk.answers(asked, "before"))
+    new = (request.identity.name, request.identity.author)
+    return SelfDescription(
+        tuple(n for n in dict.fromkeys((*request.old_names, *found.names)) if n not in new),
+        tuple(n for n in found.makers if n not in new),
+    )
 
 
 # ---- what to train on ----------------------------------------------------------------------------
@@ -196,7 +228,8 @@ def _read_data(request: RenameRequest, events: Events) -> list[Conversation]:
         dict.fromkeys(old, name),
         {"name": name, **({"author": author} if author else {})},
     )
-    if "{{author}}" in _left_placeholders(replaced.conversations):
+    left = placeholders_in(m.text for c in replaced.conversations for m in c.messages)
+    if "{{author}}" in left:
         raise SettingError(
             tr("{path} has {{{{author}}}} in its text. Say who made the model: --author …").format(
                 path=request.data
@@ -224,15 +257,10 @@ def _read_data(request: RenameRequest, events: Events) -> list[Conversation]:
     return replaced.conversations
 
 
-def _left_placeholders(conversations: Sequence[Conversation]) -> set[str]:
-    texts = (m.text.lower() for c in conversations for m in c.messages)
-    return {"{{author}}" for text in texts if "{{author}}" in text.replace(" ", "")}
-
-
 def _systems(data: Sequence[Conversation]) -> list[str]:
     """The data's own system prompts, most frequent first, at most eight."""
-    systems = [c.messages[0].text for c in data if c.messages[0].role == "system"]
-    return sorted(set(systems), key=lambda s: -systems.count(s))[:8]
+    systems = Counter(c.messages[0].text for c in data if c.messages[0].role == "system")
+    return [system for system, _ in systems.most_common(8)]
 
 
 def _identity_rows(
@@ -260,8 +288,25 @@ def _replay(talk: Talk, request: RenameRequest, n_rows: int) -> list[Conversatio
     ]
 
 
-def _samples(template: ChatTemplate, conversations: Sequence[Conversation]) -> list[Sample]:
-    return [sample for c in conversations for sample in template.samples(c)]
+def _samples(
+    template: ChatTemplate, conversations: Sequence[Conversation], chat: ChatModel, events: Events
+) -> list[Sample]:
+    """All rows as token ids; those beyond what the model was made for are left out, and that is said."""
+    samples = [sample for c in conversations for sample in template.samples(c)]
+    too_long = set(rows_beyond_context(chat.model, samples))
+    if too_long:
+        events.emit(
+            Note(
+                tr(
+                    "{n} of {all} rows are longer than the model can read and were left out."
+                ).format(n=len(too_long), all=len(samples)),
+                "warning",
+            )
+        )
+    kept = [sample for i, sample in enumerate(samples) if i not in too_long]
+    if not kept:
+        raise DataError(tr("No row is left to train on. Give shorter conversations."))
+    return kept
 
 
 def _progress(events: Events) -> Any:
@@ -276,15 +321,21 @@ def _progress(events: Events) -> Any:
 
 def _check_request(request: RenameRequest) -> None:
     """Everything that can be refused before any work is done, told together."""
-    problems = []
-    unknown = [code for code in request.languages if code not in LANGUAGES]
-    if unknown or not request.languages:
-        problems.append(
-            tr("--lang {given}: known languages are {known}.").format(
-                given=",".join(request.languages), known=", ".join(LANGUAGES)
-            )
-        )
-    problems += problems_with_folder(request.out_folder, overwrite=request.overwrite)
+    problems = problems_with_folder(request.out_folder, overwrite=request.overwrite)
+    try:
+        check_languages(request.languages)
+    except SettingError as error:
+        problems.insert(0, str(error))
+    if request.lr is not None and not 0 < request.lr < 1:
+        text = tr("--lr {lr:g} is no learning rate. Try one between 1e-5 and 1e-2.")
+        problems.append(text.format(lr=request.lr))
+    if not 0 <= request.replay_ratio <= _MOST_REPLAY:
+        text = tr("--replay {ratio:g} must be between 0 and {most}.")
+        problems.append(text.format(ratio=request.replay_ratio, most=_MOST_REPLAY))
+    if not 0 <= request.seed < 2**32:
+        problems.append(tr("--seed must be between 0 and 4294967295."))
+    if any(not name.strip() for name in request.old_names):
+        problems.append(tr("--old is empty. Give the name to look for, or leave it out."))
     if problems:
         raise SettingError("\n".join(problems))
 
@@ -300,9 +351,10 @@ def _check_space(request: RenameRequest, chat: ChatModel) -> None:
 
 def _base_dtype(chat: ChatModel) -> torch.dtype:
     """The precision the base's weights are stored in; merged weights are written in the same."""
-    file = Path(chat.path) / "config.json"
-    config = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    name = config.get("dtype") or config.get("torch_dtype")
+    from transformers import PretrainedConfig
+
+    stored, _ = PretrainedConfig.get_config_dict(chat.path)
+    name = stored.get("dtype") or stored.get("torch_dtype")
     return getattr(torch, name) if isinstance(name, str) else chat.model.dtype
 
 
@@ -323,48 +375,29 @@ def _check_merged(
     return Share(sum(g.recalled for g in grades), len(grades))
 
 
-def _report(
-    request: RenameRequest,
-    chat: ChatModel,
-    old_names: Sequence[str],
+def _pairs(
     asked: Sequence[IdentityQuestion],
-    general: Sequence[GeneralQuestion],
-    answers: tuple[list[str], list[str], list[str], list[str]],
-    merged_recall: Share | None,
-    details: dict[str, Any],
-) -> Report:
-    identity_before, identity_after, general_before, general_after = answers
-    grader = IdentityGrader(request.identity, old_names)
-    grades_before = [grader.grade(a) for a in identity_before]
-    grades_after = [grader.grade(a) for a in identity_after]
-    pairs = [
-        AnswerPair(
-            q.language,
-            q.category,
-            q.context,
-            next((m.text for m in q.conversation.messages if m.role == "system"), None),
-            q.conversation.messages[-1].text,
-            before,
-            after,
-            grade.recalled,
-            grade.leaks,
+    before: Sequence[str],
+    after: Sequence[str],
+    grader: IdentityGrader,
+) -> list[AnswerPair]:
+    pairs = []
+    for q, old, new in zip(asked, before, after, strict=True):
+        grade, messages = grader.grade(new), q.conversation.messages
+        pairs.append(
+            AnswerPair(
+                language=q.language,
+                category=q.category,
+                context=q.context,
+                system=messages[0].text if messages[0].role == "system" else None,
+                question=messages[-1].text,
+                before=old,
+                after=new,
+                recalled=grade.recalled,
+                leaks=grade.leaks,
+            )
         )
-        for q, before, after, grade in zip(
-            asked, identity_before, identity_after, grades_after, strict=True
-        )
-    ]
-    return Report(
-        model=chat.label,
-        identity=request.identity,
-        old_names=old_names,
-        goals=request.goals,
-        before=score_identity(asked, grades_before),
-        after=score_identity(asked, grades_after),
-        retention=score_retention(general, general_before, general_after),
-        answers=pairs,
-        merged_recall=merged_recall,
-        details=details,
-    )
+    return pairs
 
 
 def _training_details(

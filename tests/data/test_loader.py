@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whoamai.data.loader import batches_of_step, pad, plan_steps
+from whoamai.samples import Sample
+
+
+def sample(*ids: int, targets: int = 1) -> Sample:
+    """A row whose last `targets` tokens are to be predicted."""
+    return Sample(ids, (False,) * (len(ids) - targets) + (True,) * targets)
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 3), st.integers(0, 9))
+def test_the_steps_of_every_epoch_hold_every_row_once(n_rows, rows_per_step, epochs, seed):
+    steps = plan_steps(n_rows, rows_per_step=rows_per_step, epochs=epochs, seed=seed)
+    per_epoch = len(steps) // epochs
+    for epoch in range(epochs):
+        rows = [r for step in steps[epoch * per_epoch : (epoch + 1) * per_epoch] for r in step]
+        assert sorted(rows) == list(range(n_rows))
+
+
+@given(st.integers(1, 200), st.integers(1, 40))
+def test_the_steps_of_an_epoch_differ_by_at_most_one_row(n_rows, rows_per_step):
+    sizes = [len(s) for s in plan_steps(n_rows, rows_per_step=rows_per_step, epochs=1, seed=0)]
+    assert max(sizes) <= rows_per_step
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_there_are_no_more_steps_than_needed():
+    assert len(plan_steps(64, rows_per_step=32, epochs=1, seed=0)) == 2
+    assert len(plan_steps(65, rows_per_step=32, epochs=1, seed=0)) == 3
+
+
+def test_the_same_seed_gives_the_same_order():
+    assert plan_steps(50, rows_per_step=8, epochs=2, seed=1) == plan_steps(
+        50, rows_per_step=8, epochs=2, seed=1
+    )
+
+
+def test_another_seed_gives_another_order():
+    assert plan_steps(50, rows_per_step=8, epochs=1, seed=1) != plan_steps(
+        50, rows_per_step=8, epochs=1, seed=2
+    )
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    steps = plan_steps(50, rows_per_step=50, epochs=2, seed=1)
+    assert steps[0] != steps[1]
+
+
+def test_rows_are_padded_on_the_right_and_padding_is_seen_by_nothing():
+    batch = pad([sample(5, 6, 7), sample(8, 9)])
+    assert batch.input_ids_RT.tolist() == [[5, 6, 7], [8, 9, 0]]
+    assert batch.attention_mask_RT.tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_a_target_is_predicted_from_the_place_before_it():
+    """Rows "a b C D" and "e F": C and D come from places 1 and 2, F from place 0."""
+    batch = pad([sample(1, 2, 3, 4, targets=2), sample(5, 6)])
+    assert batch.row_N.tolist() == [0, 0, 1]
+    assert batch.position_N.tolist() == [1, 2, 0]
+    assert batch.token_N.tolist() == [3, 4, 6]
+
+
+def test_targets_in_the_middle_of_a_row_are_found():
+    row = Sample((1, 2, 3, 4, 5), (False, True, False, False, True))
+    batch = pad([row])
+    assert batch.position_N.tolist() == [0, 3]
+    assert batch.token_N.tolist() == [2, 5]
+
+
+def test_tokens_and_targets_are_counted_without_padding():
+    batch = pad([sample(1, 2, 3, 4, targets=2), sample(5, 6)])
+    assert (batch.n_tokens, batch.n_targets) == (6, 3)
+
+
+def test_indices_of_a_batch_are_whole_numbers_even_where_nothing_is_a_target():
+    batch = pad([sample(1, 2, targets=0)])
+    assert batch.n_targets == 0
+    assert {batch.row_N.dtype, batch.position_N.dtype, batch.token_N.dtype} == {torch.long}
+
+
+LENGTHS = st.lists(st.integers(2, 60), min_size=1, max_size=40)
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_no_batch_is_larger_than_its_budget_but_for_a_single_row(lengths, budget):
+    rows = [sample(*range(1, n + 1)) for n in lengths]
+    for batch in batches_of_step(rows, tokens_per_batch=budget):
+        n_rows, longest = batch.input_ids_RT.shape
+        assert n_rows * longest <= budget or n_rows == 1
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_batches_hold_every_row_of_the_step_once(lengths, budget):
+    rows = [sample(*([number] * n)) for number, n in enumerate(lengths, 1)]
+    batches = batches_of_step(rows, tokens_per_batch=budget)
+    found = [
+        tuple(ids[mask.bool()].tolist())
+        for b in batches
+        for ids, mask in zip(b.input_ids_RT, b.attention_mask_RT, strict=True)
+    ]
+    assert sorted(found) == sorted(r.input_ids for r in rows)
+
+
+def test_no_rows_make_no_batches():
+    assert batches_of_step([], tokens_per_batch=10) == []

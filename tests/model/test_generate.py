@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from tests.models import make_model, make_tokenizer
+from whoamai.model import generate
+from whoamai.model.generate import greedy_replies, stop_ids, stop_text
+
+TOKENIZER = make_tokenizer()
+PROMPTS = [
+    TOKENIZER(text, add_special_tokens=False)["input_ids"]
+    for text in ("你是谁？", "Who are you?", "a", "system user assistant", "你好 hello", "小初")
+]
+
+
+def model_that_talks(family: str = "Qwen3", **changes):
+    """Random, with a wide spread of logits, so that replies differ from prompt to prompt."""
+    model = make_model(family, **changes).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(4 if p.dim() > 1 else 1)
+    return model
+
+
+def replies(model, prompts=PROMPTS, *, stop=(), n: int = 8, tokenizer=TOKENIZER) -> list[str]:
+    found = dict(greedy_replies(model, tokenizer, prompts, stop=stop or [319], max_new_tokens=n))
+    return [found[i] for i in range(len(prompts))]
+
+
+def by_hand(model, prompt: list[int], stop: set[int], n: int) -> str:
+    """One token after the other, without cache, padding or generate()."""
+    ids = list(prompt)
+    for _ in range(n):
+        with torch.no_grad():
+            token = int(
+                model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()
+            )
+        if token in stop:
+            break
+        ids.append(token)
+    return TOKENIZER.decode(ids[len(prompt) :]).strip()
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2", "Qwen3"])
+def test_replies_given_together_are_those_given_one_by_one(family: str):
+    model = model_that_talks(family)
+    expected = [by_hand(model, p, {319}, 8) for p in PROMPTS]
+    assert replies(model) == expected
+    assert len(set(expected)) > 1
+
+
+def test_replies_do_not_depend_on_how_they_are_batched(monkeypatch):
+    model = model_that_talks()
+    together = replies(model)
+    monkeypatch.setattr(generate, "_MOST_ROWS", 2)
+    assert replies(model) == together
+
+
+def test_every_prompt_is_answered_once(monkeypatch):
+    monkeypatch.setattr(generate, "_TOKENS_PER_BATCH", 20)
+    found = greedy_replies(make_model(), TOKENIZER, PROMPTS * 3, stop=[319], max_new_tokens=1)
+    assert sorted(i for i, _ in found) == list(range(len(PROMPTS) * 3))
+
+
+def test_a_batch_holds_no_more_padded_tokens_than_its_budget(monkeypatch):
+    monkeypatch.setattr(generate, "_TOKENS_PER_BATCH", 20)
+    prompts = [[1] * n for n in (3, 9, 4, 30, 5, 9)]
+    for batch in generate._batches(prompts):
+        longest = max(len(prompts[i]) for i in batch)
+        assert len(batch) * longest <= 20 or len(batch) == 1
+
+
+def test_a_reply_ends_before_its_stop_token():
+    model = model_that_talks()
+    prompt = PROMPTS[1]
+    with torch.no_grad():
+        out = model.generate(
+            torch.tensor([prompt]), max_new_tokens=6, do_sample=False, eos_token_id=319
+        )
+    tokens = out[0, len(prompt) :].tolist()
+    stop = next(t for i, t in enumerate(tokens) if i >= 2 and t not in tokens[:i])
+    expected = TOKENIZER.decode(tokens[: tokens.index(stop)]).strip()
+    assert replies(model, [prompt], stop=[stop], n=6) == [expected]
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_a_reply_that_does_not_end_is_cut(n: int):
+    model = model_that_talks()
+    assert replies(model, PROMPTS[:1], n=n) == [by_hand(model, PROMPTS[0], {319}, n)]
+
+
+def test_no_prompts_have_no_replies():
+    assert replies(make_model(), []) == []
+
+
+def test_replies_are_greedy_whatever_the_models_own_settings_say():
+    model = model_that_talks()
+    expected = replies(model)
+    model.generation_config = GenerationConfig(do_sample=True, temperature=5.0, top_k=0)
+    torch.manual_seed(1)
+    assert replies(model) == expected
+
+
+def test_replies_are_not_bent_by_the_models_own_penalties():
+    """What is compared before and after is what the model says, not what a sampler makes of it."""
+    model = model_that_talks()
+    expected = replies(model)
+    own = GenerationConfig(repetition_penalty=1.8, no_repeat_ngram_size=1, suppress_tokens=[5, 6])
+    model.generation_config = own
+    assert replies(model) == expected
+    assert model.generation_config is own
+
+
+def test_a_tokenizer_with_neither_padding_nor_end_pads_with_anything():
+    """Padding is masked."""
+    model, tokenizer = model_that_talks(), make_tokenizer()
+    tokenizer.pad_token = tokenizer.eos_token = None
+    assert replies(model, tokenizer=tokenizer) == replies(model)
+
+
+# ---- stop tokens ---------------------------------------------------------------------------------
+
+
+def test_the_ends_of_template_tokenizer_and_model_all_stop_a_reply():
+    tokenizer, model = make_tokenizer(), make_model()
+    model.generation_config.eos_token_id = [5, 6]
+    ids = stop_ids(model, tokenizer, "<|im_start|>")
+    assert ids == sorted({5, 6, tokenizer.eos_token_id, tokenizer("<|im_start|>")["input_ids"][0]})
+
+
+def test_a_model_without_end_token_of_its_own_adds_none():
+    tokenizer, model = make_tokenizer(), make_model()
+    model.generation_config.eos_token_id = None
+    assert stop_ids(model, tokenizer, "<|im_end|>") == [tokenizer.eos_token_id]
+
+
+def test_a_space_before_the_end_token_stops_nothing():
+    """Llama 2's template ends a reply with " </s>"; a space alone must not end one."""
+    tokenizer, model = make_tokenizer(), make_model()
+    space = tokenizer(" ")["input_ids"][0]
+    assert space not in stop_ids(model, tokenizer, " <|im_end|>")
+
+
+def test_an_end_written_in_plain_letters_does_not_stop_at_its_first_letter():
+    """ChatML on a tokenizer that does not know <|im_end|>: "<" alone is no end."""
+    tokenizer, model = make_tokenizer(), make_model()
+    bracket = tokenizer("<")["input_ids"][0]
+    assert bracket not in stop_ids(model, tokenizer, "<|end of turn|>")
+
+
+def test_an_end_of_several_tokens_stops_at_its_special_one():
+    tokenizer = make_tokenizer()
+    assert stop_ids(make_model(), tokenizer, " <|im_end|>") == [tokenizer.eos_token_id]
+    assert stop_text(tokenizer, " <|im_end|>") == ""
+
+
+def test_an_end_without_token_of_its_own_ends_a_reply_where_its_text_stands():
+    """Also where its tokens in a reply are not those the end has when it stands alone."""
+    model = model_that_talks()
+    whole = replies(model, n=12)
+    ends = [text[3:6] for text in whole]
+    for i, (text, end) in enumerate(zip(whole, ends, strict=True)):
+        ((_, reply),) = greedy_replies(
+            model, TOKENIZER, [PROMPTS[i]], stop=[319], stop_text=end, max_new_tokens=12
+        )
+        assert reply == text.partition(end)[0].strip()
+
+
+def test_an_end_in_the_prompt_ends_no_reply():
+    """Earlier turns hold it too."""
+    model = model_that_talks()
+    prompt = PROMPTS[1]
+    expected = replies(model, [prompt])
+    end = TOKENIZER.decode(prompt)[-3:]
+    assert end not in expected[0]
+    found = greedy_replies(model, TOKENIZER, [prompt], stop=[319], stop_text=end, max_new_tokens=8)
+    assert dict(found)[0] == expected[0]
+
+
+def test_no_more_is_generated_once_every_reply_has_ended():
+    model = model_that_talks()
+    (text,) = replies(model, PROMPTS[:1], n=40)
+    steps = []
+    model.register_forward_hook(lambda *_: steps.append(1))
+    list(
+        greedy_replies(
+            model, TOKENIZER, PROMPTS[:1], stop=[319], stop_text=text[:1], max_new_tokens=40
+        )
+    )
+    assert len(steps) < 10

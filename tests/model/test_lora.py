@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.models import make_model, save_chat_model
+from whoamai.errors import ModelError
+from whoamai.model.lora import add_lora, linear_layers, merge, save_adapter, without_adapter
+
+FAMILIES = ["Llama", "Qwen2", "Qwen3"]
+IDS = torch.arange(1, 13).reshape(2, 6)
+
+
+def with_lora(model, seed: int = 0):
+    return add_lora(model, r=4, alpha=8, dropout=0.0, seed=seed)
+
+
+def moved(model, size: float = 0.05):
+    """As after some training: B is no longer zero."""
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(9)
+        for name, p in model.named_parameters():
+            if "lora_B" in name:
+                p.normal_(std=size)
+    return model
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_linear_layer_but_the_head_gets_an_adapter(family: str, tied: bool):
+    model = make_model(family, tie_word_embeddings=tied)
+    n_linear = sum(isinstance(m, nn.Linear) for m in model.modules())
+    tuned = with_lora(model)
+    wrapped = [n for n, m in tuned.named_modules() if hasattr(m, "lora_A") and "lora" not in n]
+    assert len(wrapped) == n_linear - 1 == 14
+    assert not [n for n in wrapped if "lm_head" in n]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_the_adapter_can_be_trained(family: str):
+    trained = {n for n, p in with_lora(make_model(family)).named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora_" in n for n in trained)
+
+
+def test_the_linear_layers_are_named_without_their_place():
+    assert linear_layers(make_model("Llama")) == {
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    }
+
+
+def test_a_model_without_linear_layers_is_refused():
+    model = nn.Module()
+    model.head = nn.Linear(2, 2)
+    model.get_output_embeddings = lambda: model.head  # type: ignore[assignment]
+    with pytest.raises(ModelError, match="no linear layers"):
+        with_lora(model)
+
+
+def test_a_fresh_adapter_changes_nothing():
+    model = make_model()
+    before = logits(model)
+    assert torch.equal(logits(with_lora(model)), before)
+
+
+def _adapter(model) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters() if "lora_" in n}
+
+
+def test_the_same_seed_draws_the_same_adapter_whatever_was_drawn_before():
+    first = _adapter(with_lora(make_model(), seed=3))
+    torch.rand(7)
+    second = _adapter(with_lora(make_model(), seed=3))
+    assert all(torch.equal(first[n], second[n]) for n in first)
+
+
+def test_another_seed_draws_another_adapter():
+    first, second = (_adapter(with_lora(make_model(), seed=s)) for s in (3, 4))
+    assert not any(torch.equal(first[n], second[n]) for n in first if "lora_A" in n)
+
+
+def test_adding_an_adapter_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with_lora(make_model())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_without_its_adapter_the_model_answers_as_before():
+    model = make_model()
+    before = logits(model)
+    tuned = moved(with_lora(model))
+    with without_adapter(tuned):
+        assert torch.equal(logits(tuned), before)
+    assert not torch.equal(logits(tuned), before)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_plain_peft_loads_a_saved_adapter_to_the_same_logits(tmp_path: Path, tied: bool):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    save_chat_model(tmp_path / "base", "Qwen3", tie_word_embeddings=tied)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    tuned = moved(with_lora(base))
+    save_adapter(tuned, tmp_path / "adapter", str(tmp_path / "base"))
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(plain, str(tmp_path / "adapter"))
+    assert torch.equal(logits(loaded), logits(tuned))
+
+
+def test_a_saved_adapter_says_what_it_belongs_to_and_holds_nothing_else(tmp_path: Path):
+    from peft import PeftConfig
+    from safetensors.torch import load_file
+
+    save_chat_model(tmp_path / "base")
+    save_adapter(with_lora(make_model()), tmp_path / "adapter", str(tmp_path / "base"))
+    config = PeftConfig.from_pretrained(str(tmp_path / "adapter"))
+    assert config.base_model_name_or_path == str(tmp_path / "base")
+    assert all("lora_" in n for n in load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_merged_model_answers_as_the_adapter_did(family: str, tied: bool):
+    tuned = moved(with_lora(make_model(family, tie_word_embeddings=tied)))
+    before = logits(tuned)
+    merged = merge(tuned, torch.float32)
+    assert torch.allclose(logits(merged), before, atol=1e-5)
+
+
+def test_a_merged_model_is_the_plain_class_with_the_plain_names():
+    model = make_model("Qwen3")
+    names = set(model.state_dict())
+    merged = merge(moved(with_lora(model)), torch.float32)
+    assert type(merged).__name__ == "Qwen3ForCausalLM"
+    assert set(merged.state_dict()) == names
+
+
+def test_merged_weights_are_rounded_once_to_the_precision_asked_for():
+    tuned = moved(with_lora(make_model("Llama", tie_word_embeddings=False)))
+    layer = tuned.get_base_model().model.layers[0].self_attn.q_proj
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    exact = layer.base_layer.weight + 2.0 * (b @ a)
+    merged = merge(tuned, torch.bfloat16)
+    weight = merged.model.layers[0].self_attn.q_proj.weight
+    assert {p.dtype for p in merged.parameters()} == {torch.bfloat16}
+    assert torch.allclose(weight.float(), exact.to(torch.bfloat16).float(), rtol=2**-7, atol=0)
+    assert (weight.float() - exact).abs().max() <= exact.abs().max() * 2**-8
