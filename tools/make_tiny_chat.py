@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny_chat.batches import packed, tokenizer_texts, written_chunks
@@ -33,7 +34,7 @@ MAX_FOLDER_BYTES = 16 * 2**20
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("out", type=Path, help="folder of the model")
     add("--questions-out", type=Path, help="folder of general.jsonl and replay.jsonl")
@@ -75,14 +76,16 @@ def make(arguments: argparse.Namespace, device: torch.device, clock: Clock) -> N
     tokenizer.save_pretrained(out)
     clock.tell(f"tokenizer: {len(tokenizer)} entries")
 
-    model = new_model(len(tokenizer), arguments.seed).to(device)
+    model = new_model(len(tokenizer), arguments.seed)
+    nn.Module.to(model, device)
     schedule = Schedule(arguments.steps, arguments.learning_rate)
     with written_chunks(out / "tokenizer.json", arguments.seed, arguments.workers) as chunks:
         batches = packed(chunks, arguments.tokens, arguments.prompt_weight)
         log = pretrain(model, batches, schedule)
     clock.tell("trained")
 
-    model.to(torch.bfloat16).save_pretrained(out)
+    nn.Module.to(model, torch.bfloat16)
+    model.save_pretrained(out)
     made = Made(
         command=command_line(),
         parameters=model.num_parameters(),
@@ -104,7 +107,8 @@ def evaluate(arguments: argparse.Namespace, device: torch.device, clock: Clock) 
     out: Path = arguments.out
     made = Made(**json.loads(log_file(out).read_text("utf-8"))["made"])
     # As the product will load it: from the folder, in float32.
-    model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+    nn.Module.to(model, device)
     tokenizer = AutoTokenizer.from_pretrained(out)
     questions = HeldOutQuestions(arguments.seed).all()[:: arguments.every]
     replies = greedy_answers(model, tokenizer, [q.chat for q in questions])

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
-import click
 import typer
 
 from whoamai import __version__
@@ -34,17 +33,14 @@ _WHAT, _HOW, _WHERE = tr("What to learn"), tr("How to learn it"), tr("Where it g
 def main() -> None:
     """A WhoamaiError becomes one message and exit code 2; Ctrl-C says what it left and exits 130."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except WhoamaiError as error:
         _complain(str(error))
-        code = WRONG
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("\n" + tr("Stopped. Nothing was written."), file=sys.stderr)
-        code = INTERRUPTED
-    sys.exit(code)
+        sys.exit(WRONG)
+    except SystemExit as stopped:  # Typer ends so, also after Ctrl-C
+        if stopped.code == INTERRUPTED:
+            print("\n" + tr("Stopped. Nothing was written."), file=sys.stderr)
+        raise
 
 
 def _complain(message: str) -> None:

@@ -125,9 +125,9 @@ def _chosen(answers: Iterable[AnswerPair]) -> list[AnswerPair]:
 
 def _answers_table(pairs: Iterable[AnswerPair], report: Report) -> Table:
     table = Table(title=tr("Before and after"), show_lines=True, title_justify="left")
-    table.add_column(tr("question"), ratio=3)
-    table.add_column(tr("before"), ratio=4)
-    table.add_column(tr("after"), ratio=4)
+    table.add_column(tr("question"), ratio=3, overflow="fold")
+    table.add_column(tr("before"), ratio=4, overflow="fold")
+    table.add_column(tr("after"), ratio=4, overflow="fold")
     for pair in pairs:
         question = Text(pair.question)
         if pair.context != "none":
@@ -143,21 +143,21 @@ def _answers_table(pairs: Iterable[AnswerPair], report: Report) -> Table:
 def _scores_table(report: Report) -> Table:
     languages = list(dict.fromkeys(a.language for a in report.answers))
     table = Table(title=tr("Scores on held-out questions, in %"), title_justify="left")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     table.add_column(tr("asked"), justify="right")
     table.add_column(tr("before"), justify="right", style="dim")
     table.add_column(tr("after"), justify="right")
     for language in languages:
-        table.add_column(_language(language), justify="right")
+        table.add_column(language, justify="right")
     table.add_column(tr("goal"), justify="right", style="dim")
     for label, before, by_language, goal in _score_rows(report):
         after = by_language["all"]
-        reached = _reached(after, goal)
+        style = _style(after, goal)
         table.add_row(
             label,
             str(after.n),
             _percent(before),
-            Text(_percent(after), style="bold green" if reached else "bold red"),
+            Text(_percent(after), style=style),
             *(_percent(by_language.get(language)) for language in languages),
             goal,
         )
@@ -207,9 +207,13 @@ def goal_name(goal: str) -> str:
     }[goal]
 
 
-def _reached(share: Share, goal: str) -> bool:
+def _style(share: Share, goal: str) -> str:
+    """Green where the goal is reached, red where it is not, plain where nothing was counted."""
+    if not share.n:
+        return ""
     sign, _, bound = goal.partition(" ")
-    return share.percent >= float(bound) if sign == "≥" else share.percent <= float(bound)
+    reached = share.percent >= float(bound) if sign == "≥" else share.percent <= float(bound)
+    return "bold green" if reached else "bold red"
 
 
 def _percent(share: Share | None) -> str:
@@ -224,7 +228,3 @@ def _context(context: str) -> str:
         "role": tr("system prompt gives a role"),
         "named": tr("the data's system prompt"),
     }[context]
-
-
-def _language(code: str) -> str:
-    return {"zh": tr("Chinese"), "en": tr("English")}[code]

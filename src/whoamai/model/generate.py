@@ -115,9 +115,8 @@ def _greedy(
 
 def _ending_test(tokenizer: Any, ends: set[int], stop_text: str) -> Callable[[list[int]], bool]:
     """Is a reply over, given its tokens so far?"""
-    window = (
-        len(stop_text.encode()) + 1
-    )  # a token has a byte at least; one more may go over the end
+    # A token has a byte at least, and one more token may go over the end.
+    window = len(stop_text.encode()) + 1
 
     def is_over(ids: list[int]) -> bool:
         if ids[-1] in ends:

@@ -113,6 +113,11 @@ def _learn(
     with events.stage("load", tr("Loading {model}").format(model=request.model)):
         chat = load_chat_model(request.model, device=request.device)
         talk = Talk(chat, events)
+        if talk.template.folds_system:
+            text = tr(
+                "The model's chat template has no place for system prompts; they are put before the first question."
+            )
+            events.emit(Note(text))
         _check_space(request, chat)
 
     with events.stage("before", tr("Asking who it is now")):
@@ -228,8 +233,8 @@ def _read_data(request: RenameRequest, events: Events) -> list[Conversation]:
         dict.fromkeys(old, name),
         {"name": name, **({"author": author} if author else {})},
     )
-    left = placeholders_in(m.text for c in replaced.conversations for m in c.messages)
-    if "{{author}}" in left:
+    found = placeholders_in(m.text for c in conversations for m in c.messages)
+    if "{{author}}" in found and not author:
         raise SettingError(
             tr("{path} has {{{{author}}}} in its text. Say who made the model: --author …").format(
                 path=request.data
