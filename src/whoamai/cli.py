@@ -51,6 +51,13 @@ def _complain(message: str) -> None:
     Console(stderr=True).print(text, soft_wrap=True)
 
 
+def _quiet_libraries() -> None:
+    """Our own bars tell what goes on; those of transformers would write across them."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 @app.callback(invoke_without_command=True)
 def _options(
     version: Annotated[bool, typer.Option("--version", help=tr("Print the version."))] = False,
@@ -118,7 +125,7 @@ def rename(
             help=tr("The model's own answers to learn again, per identity conversation."),
             rich_help_panel=_HOW,
         ),
-    ] = 1.0,
+    ] = 0.8,
     lr: Annotated[
         Optional[float],
         typer.Option(
@@ -170,6 +177,7 @@ def rename(
         overwrite=overwrite,
         merge=merge,
     )
+    _quiet_libraries()
     console = Console()
     with TerminalListener(console) as listener:
         renamed = run(request, Events([listener]))

@@ -44,10 +44,10 @@ class TerminalListener:
         self._console = console
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(elapsed_when_finished=False),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[values]}", markup=False),
             console=console,
         )
@@ -59,7 +59,7 @@ class TerminalListener:
                 self._finish()
                 self._task = self._bars.add_task(text, total=None, values="")
             case ev.Progress(done=done, total=total, values=values) if self._task is not None:
-                shown = "  ".join(f"{_label(k)} {_number(v)}" for k, v in values.items())
+                shown = "  ".join(f"{label} {_number(values[k])}" for k, label in _watched(values))
                 self._bars.update(self._task, completed=done, total=total, values=shown)
             case ev.Note(text=text, level=level):
                 style = "yellow" if level == "warning" else ""
@@ -89,13 +89,10 @@ class TerminalListener:
         self._bars.stop()
 
 
-def _label(value: str) -> str:
-    return {
-        "loss": tr("loss"),
-        "lr": tr("lr"),
-        "tokens_per_s": tr("tokens/s"),
-        "grad_norm": tr("grad"),
-    }.get(value, value)
+def _watched(values: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """What of `values` is worth a place on the line, and its label; the rest is in events.jsonl."""
+    labels = {"loss": tr("loss"), "lr": tr("lr"), "tokens_per_s": tr("tokens/s")}
+    return ((key, label) for key, label in labels.items() if key in values)
 
 
 def _number(value: float) -> str:

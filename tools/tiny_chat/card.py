@@ -25,6 +25,7 @@ _HEAD = """---
 language: [zh, en]
 library_name: transformers
 pipeline_tag: text-generation
+license: apache-2.0
 ---
 
 # 小初 / Chu

@@ -246,6 +246,10 @@ _TRAINING_CONTEXTS: dict[ContextKind, float] = {
 }
 
 
+# Questions that put another name into the model's mouth: where leaks were left, so asked twice.
+_TWICE = ("old", "other", "othermaker")
+
+
 def training_conversations(
     identity: Identity,
     *,
@@ -256,10 +260,10 @@ def training_conversations(
 ) -> list[Conversation]:
     """`rows` conversations in which the renamed model answers questions of the train families.
 
-    Categories come in turn, so each is met equally often; contexts are drawn by _TRAINING_CONTEXTS.
-    `old_names` are used where a question puts the old name to the model: those come twice as often,
-    half of them in the very words that ask for the new name ("Your name is Chu, right?"), or the model
-    would learn to say yes to the words. Same arguments, same rows.
+    Categories come in turn, those of _TWICE twice a round; contexts are drawn by _TRAINING_CONTEXTS.
+    `old_names` are used where a question puts the old name to the model: half of these come in the very
+    words that ask for the new name ("Your name is Chu, right?"), or the model would learn to say yes
+    to the words. Same arguments, same rows.
     """
     check_languages(languages)
     rng = random.Random(f"identity-train-{seed}")
@@ -268,7 +272,7 @@ def training_conversations(
     result = []
     for i in range(rows):
         language = per_language[i % len(per_language)]
-        categories = (*language.categories, "old")
+        categories = (*language.categories, *_TWICE)
         category = categories[(i // len(per_language)) % len(categories)]
         context = rng.choices(kinds, weights)[0]
         family = rng.choice(language.of("train", category))

@@ -27,7 +27,7 @@ class TrainSettings:
     """How to train. Names are XTuner's where it has one."""
 
     lr: float
-    rows_per_step: int = 32
+    rows_per_step: int = 16
     max_epochs: int = 1
     warmup_ratio: float = 0.1
     betas: tuple[float, float] = (0.9, 0.99)

@@ -68,7 +68,7 @@ class RenameRequest:
     merge: bool = False
     seed: int = 0
     rows: int = 900
-    replay_ratio: float = 1.0
+    replay_ratio: float = 0.8
     lr: float | None = None
     lora_r: int = 16
     lora_alpha: int = 32
@@ -115,7 +115,8 @@ def _learn(
         talk = Talk(chat, events)
         if talk.template.folds_system:
             text = tr(
-                "The model's chat template has no place for system prompts; they are put before the first question."
+                "The model's chat template has no place for system prompts; they are put before "
+                "the first question."
             )
             events.emit(Note(text))
         _check_space(request, chat)
@@ -181,7 +182,7 @@ def _learn(
 
 
 def train_settings(request: RenameRequest, chat: ChatModel) -> TrainSettings:
-    """One pass in steps of 32 rows. On the CPU few rows go at a time: what fits the cache is faster."""
+    """One pass in steps of 16 rows. On the CPU few rows go at a time: what fits the cache is faster."""
     return TrainSettings(
         lr=learning_rate(chat.model) if request.lr is None else request.lr,
         tokens_per_batch=1024 if chat.device.type == "cpu" else 16384,
