@@ -71,9 +71,8 @@ def _greedy(
 ) -> list[list[int]]:
     """The most likely token again and again, for R prompts padded on the left to T tokens.
 
-    Replies differ much in length, so rows that are over leave the batch and its cache; with
-    generate(), which keeps them to the end, asking takes several times as long
-    (`python benchmarks/greedy_replies.py`). A reply ends with the token that made `is_over` true.
+    Replies differ much in length, so rows that are over leave the batch and its cache, where generate()
+    keeps them to the end (`python benchmarks/greedy_replies.py` compares the two). A reply ends with the token that made `is_over` true.
     """
     device = model.device
     mask_RT = mask_RT.to(device)

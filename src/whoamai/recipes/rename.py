@@ -193,8 +193,7 @@ def train_settings(request: RenameRequest, chat: ChatModel) -> TrainSettings:
 def learning_rate(model: Any) -> float:
     """2e-4 for a hidden size of 4,096, more for narrower models (∝ 1/width), at most 2e-3.
 
-    Narrow models need it: at 3e-4 the bundled model (width 256) learns nothing in one pass, from 1e-3
-    to 5e-3 it learns (`python benchmarks/rename_settings.py`).
+    Narrow models need more. `python benchmarks/rename_settings.py` tries other rates on the bundled one.
     """
     return min(2e-3, 2e-4 * 4096 / model.config.hidden_size)
 
