@@ -72,7 +72,8 @@ def _greedy(
     """The most likely token again and again, for R prompts padded on the left to T tokens.
 
     Replies differ much in length, so rows that are over leave the batch and its cache, where generate()
-    keeps them to the end (`python benchmarks/greedy_replies.py` compares the two). A reply ends with the token that made `is_over` true.
+    keeps them to the end (`python benchmarks/greedy_replies.py` compares the two). A reply ends with the
+    token that made `is_over` true.
     """
     device = model.device
     mask_RT = mask_RT.to(device)
