@@ -1,6 +1,6 @@
 """Rename the bundled model to names of several scripts and print what each scored.
 
-    python benchmarks/rename_names.py [NAME …] [--seed 0]
+    python benchmarks/rename_names.py [NAME …] [--author 力量工作室] [--seed 0]
 
 A job a name, about a minute each on two CPU cores; the table goes to benchmarks/NOTES.md.
 """
@@ -22,6 +22,7 @@ NAMES = ("黄大力", "Aurora", "小白 Bot-7", "O'Neil {x}", "🦊Ænigma™ 30
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", default=NAMES)
+    parser.add_argument("--author")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print("| name | no system prompt | neutral | after turns | role | leak | kept | s |")
@@ -29,7 +30,9 @@ def main() -> None:
     for name in arguments.names:
         with tempfile.TemporaryDirectory() as folder:
             request = RenameRequest(
-                Identity(name, "力量工作室"), out=Path(folder) / "out", seed=arguments.seed
+                Identity(name, arguments.author),
+                out=Path(folder) / "out",
+                seed=arguments.seed,
             )
             start = time.monotonic()
             report = rename(request, Events()).report

@@ -115,9 +115,13 @@ def rename(
         str, typer.Option(help=tr("Languages to learn the name in."), rich_help_panel=_WHAT)
     ] = "zh,en",
     rows: Annotated[
-        int,
-        typer.Option(min=1, help=tr("Identity conversations to make."), rich_help_panel=_HOW),
-    ] = 900,
+        Optional[int],
+        typer.Option(
+            min=1,
+            help=tr("Identity conversations to make; 900 otherwise, or twice the rows of --data."),
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
     replay: Annotated[
         float,
         typer.Option(

@@ -91,3 +91,30 @@ def test_no_general_question_is_replayed():
     asked = {r["messages"][-1]["content"] for r in read_questions("general.jsonl")}
     replayed = {r["messages"][-1]["content"] for r in read_questions("replay.jsonl")}
     assert not asked & replayed
+
+
+def test_a_share_comes_from_what_is_nearest_to_identity_questions():
+    near = {
+        f"replay:{number}"
+        for number, row in enumerate(read_questions("replay.jsonl"), 1)
+        if row["part"] == "near"
+    }
+    mixed = replay_prompts(100, languages=LANGUAGES, seed=0)
+    assert not any(p.source in near for p in mixed)
+    more = replay_prompts(100, languages=LANGUAGES, seed=0, near_share=0.3)
+    assert sum(p.source in near for p in more) == 30
+    assert len(more) == 100
+
+
+def test_a_share_comes_under_the_datas_system_prompts_in_turn():
+    prompts = replay_prompts(
+        100, languages=LANGUAGES, seed=0, systems=["S1", "S2"], systems_share=0.2
+    )
+    systems = [p.messages[0].text for p in prompts if p.messages[0].text in ("S1", "S2")]
+    assert systems.count("S1") == systems.count("S2") == 10
+    assert all(p.messages[1].role == "user" for p in prompts if p.messages[0].text == "S1")
+
+
+def test_a_share_under_no_system_prompts_is_none():
+    plain = replay_prompts(50, languages=LANGUAGES, seed=0)
+    assert replay_prompts(50, languages=LANGUAGES, seed=0, systems_share=0.2) == plain

@@ -97,3 +97,9 @@ def test_languages_we_do_not_have_are_refused():
 
 def test_as_many_questions_of_each_language_as_were_asked_for():
     assert [q.language for q in general_questions(LANGUAGES, count=1)] == list(LANGUAGES)
+
+
+def test_what_was_right_and_is_wrong_now_is_listed_with_both_answers():
+    asked = [question("a"), question("b"), question("c")]
+    scores = score_retention(asked, ["a", "b", "x"], ["a", "y", "x"])
+    assert [(f.before, f.after, f.system) for f in scores.forgotten] == [("b", "y", None)]

@@ -19,6 +19,7 @@ from whoamai.evaluate.report import Goals
 from whoamai.events import Events, Note, Progress, Result, Stage
 from whoamai.recipes import rename as recipe
 from whoamai.recipes.rename import Renamed, RenameRequest, rename
+from whoamai.samples import Conversation, Message
 
 EASY = Goals(recall=0, recall_role=0, leak=100, retention=0)
 
@@ -320,7 +321,24 @@ def test_narrow_models_learn_faster(width: int, lr: float):
     from types import SimpleNamespace
 
     model = SimpleNamespace(config=SimpleNamespace(hidden_size=width))
-    assert recipe.learning_rate(model) == pytest.approx(lr)
+    assert recipe.learning_rate(model, steps=100) == pytest.approx(lr)
+
+
+def test_a_long_run_learns_more_slowly():
+    from types import SimpleNamespace
+
+    model = SimpleNamespace(config=SimpleNamespace(hidden_size=4096))
+    assert recipe.learning_rate(model, steps=120) == pytest.approx(2e-4)
+    assert recipe.learning_rate(model, steps=960) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "data", "made"), [(None, 10, 900), (None, 700, 1400), (24, 700, 24)]
+)
+def test_more_identity_rows_are_made_beside_much_data(rows: int | None, data: int, made: int):
+    request = RenameRequest(Identity("黄大力"), rows=rows)
+    own = [Conversation((Message("user", "?"), Message("assistant", "!", trained=True)))] * data
+    assert len(recipe._identity_rows(request, own, [])) == made + data
 
 
 def test_there_are_general_questions_in_both_languages():

@@ -21,7 +21,13 @@ from tiny_chat.contexts import Context, Persona, draw_context, read_contexts
 from tiny_chat.heldout import HeldOutQuestion, HeldOutQuestions, is_right, scores
 from tiny_chat.patterns import expand, units
 from tiny_chat.pretrain import PackedForward, Schedule, new_model
-from tiny_chat.product_files import general_rows, replay_rows
+from tiny_chat.product_files import (
+    NEAR_KINDS,
+    NEAR_ROWS,
+    REPLAY_ROWS,
+    general_rows,
+    replay_rows,
+)
 from tiny_chat.tokenizer import byte_tokens, train_tokenizer
 from tiny_chat.wordings import (
     framed_phrases,
@@ -450,10 +456,16 @@ def test_the_general_question_file_covers_both_languages_all_kinds_and_all_conte
 
 
 def test_the_replay_file_mixes_contexts_lengths_and_names_told_before():
-    rows = list(replay_rows(0))
-    assert len(rows) == 1200
+    rows = list(replay_rows(0))[:REPLAY_ROWS]
+    assert len(rows) == REPLAY_ROWS
     bare = sum(row["messages"][0]["role"] == "user" for row in rows)
     assert 0.65 < bare / len(rows) < 0.85
     assert sum(len(row["messages"][0]["content"]) > 300 for row in rows) > 20
     assert sum(row["messages"][-1]["role"] == "user" for row in rows) == len(rows)
     assert {row["kind"] for row in rows} == set(general.KINDS)
+
+
+def test_behind_the_mix_the_replay_file_holds_what_is_nearest_to_identity_questions():
+    rows = list(replay_rows(0))[REPLAY_ROWS:]
+    assert len(rows) == NEAR_ROWS
+    assert {row["kind"] for row in rows} == set(NEAR_KINDS)

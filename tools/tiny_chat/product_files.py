@@ -1,14 +1,17 @@
 """The question files of the product: what it scores a model with, and what it replays to it.
 
 general.jsonl   held-out general questions with their answers (disjoint from all training text)
-replay.jsonl    prompts in training wordings; a model's own answers to them keep it as it was
+replay.jsonl    prompts in training wordings; a model's own answers to them keep it as it was. After a
+                mix of all kinds come prompts of the kinds that are nearest to identity questions
+                (greetings, thanks, "can you tell me …"): what a renaming forgets first.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from whoamai.data.identity import LANGUAGES
@@ -23,6 +26,8 @@ from .writer import Dialogue, Writer
 GENERAL_PER_LANGUAGE = 200
 RECALLS_PER_LANGUAGE = 10
 REPLAY_ROWS = 1200
+NEAR_ROWS = 600
+NEAR_KINDS = ("greet", "refuse")
 _GENERAL_CONTEXTS: tuple[str, ...] = ("none",) * 6 + ("neutral", "role", "later turn")
 _REPLAY_SHARES: dict[str, float] = {"none": 0.75, "neutral": 0.09, "role": 0.11, "long": 0.05}
 _REPLAY_LONG_TOKENS = (300, 900)
@@ -82,16 +87,18 @@ def _row(question: HeldOutQuestion, context: str) -> dict[str, Any]:
 def replay_rows(seed: int) -> Iterator[dict[str, Any]]:
     """General questions only: what a model says of itself is what a renaming changes."""
     writer = Writer(f"replay/{seed}", noise=0)
+    near = [s for s in general.SUB_KINDS if general.KIND_OF[s] in NEAR_KINDS and s != "recall"]
     seen: set[str] = set()
-    while len(seen) < REPLAY_ROWS:
-        row = _replay_row(writer)
+    while len(seen) < REPLAY_ROWS + NEAR_ROWS:
+        row = _replay_row(writer, near if len(seen) >= REPLAY_ROWS else ())
         key = json.dumps(row["messages"], ensure_ascii=False)
         if key not in seen:
             seen.add(key)
             yield row
 
 
-def _replay_row(writer: Writer) -> dict[str, Any]:
+def _replay_row(writer: Writer, subs: Sequence[str]) -> dict[str, Any]:
+    """A prompt whose last turn is of one of `subs`, of any sub-kind where none is named."""
     rng = writer.rng
     lang = rng.choice(LANGUAGES)
     share = rng.choices(list(_REPLAY_SHARES), list(_REPLAY_SHARES.values()))[0]
@@ -109,12 +116,17 @@ def _replay_row(writer: Writer) -> dict[str, Any]:
         told = writer.question(lang, "username")
         turns = [told, writer.recall(lang, told.slots["n"])]
     elif k < 0.16:
-        turns = [writer.question(lang), writer.question(lang)]
+        turns = [writer.question(lang), writer.question(lang, _any_of(subs, rng))]
     else:
-        turns = [writer.question(lang)]
+        turns = [writer.question(lang, _any_of(subs, rng))]
     messages = Dialogue(lang, context, turns).messages[:-1]
     return {
         "language": lang,
+        "part": "near" if subs else "mixed",
         "kind": general.KIND_OF[turns[-1].topic],
         "messages": [{"role": role, "content": text} for role, text in messages],
     }
+
+
+def _any_of(subs: Sequence[str], rng: Random) -> str | None:
+    return rng.choice(subs) if subs else None

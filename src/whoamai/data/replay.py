@@ -2,7 +2,8 @@
 
 Learning the model's own answers again costs nothing new and keeps them where they are, while the name
 moves (self-distillation). The prompts are in questions/replay.jsonl, none of which the retention score
-asks; a share comes under a system prompt that gives another name, so that such prompts stay obeyed.
+asks; a share comes under a system prompt that gives another name, so that such prompts stay obeyed,
+and a share under the system prompts of the user's own data, so that those teach a name and no more.
 """
 
 from __future__ import annotations
@@ -38,16 +39,47 @@ _STRANGE_MAKERS = {
 }
 
 
-def replay_prompts(count: int, *, languages: Sequence[str], seed: int) -> list[Conversation]:
-    """`count` conversations that end in a user turn, for the model to answer."""
+def replay_prompts(
+    count: int,
+    *,
+    languages: Sequence[str],
+    seed: int,
+    near_share: float = 0.0,
+    systems: Sequence[str] = (),
+    systems_share: float = 0.0,
+) -> list[Conversation]:
+    """`count` conversations that end in a user turn, for the model to answer.
+
+    `near_share` of them are nearest to identity questions (greetings, thanks, "can you tell me …"):
+    onto these a renaming spills over first. `systems_share` of them come under one of `systems`, the
+    system prompts of the user's data, in turn.
+    """
     check_languages(languages)
     rng = random.Random(f"replay-{seed}")
-    general = [c for code in languages for c in _general_prompts(code)]
-    rng.shuffle(general)
-    n_named = round(_NAMED_SHARE * count)
+    n_named, n_near = round(_NAMED_SHARE * count), round(near_share * count)
     named = [_named(load_language(languages[i % len(languages)]), rng) for i in range(n_named)]
-    plain = [general[i % len(general)] for i in range(count - n_named)]
+    plain = [
+        *_drawn("near", n_near, languages, rng),
+        *_drawn("mixed", count - n_named - n_near, languages, rng),
+    ]
+    n_under = round(systems_share * count) if systems else 0
+    without = [i for i, prompt in enumerate(plain) if prompt.messages[0].role != "system"]
+    for n, i in enumerate(without[:n_under]):
+        plain[i] = _under(systems[n % len(systems)], plain[i])
     return plain + named
+
+
+def _drawn(
+    part: str, count: int, languages: Sequence[str], rng: random.Random
+) -> list[Conversation]:
+    """`count` prompts of a part of the file, each once before any comes twice."""
+    prompts = [c for code in languages for c in _general_prompts(code, part)]
+    rng.shuffle(prompts)
+    return [prompts[i % len(prompts)] for i in range(count)]
+
+
+def _under(system: str, prompt: Conversation) -> Conversation:
+    return Conversation((Message("system", system), *prompt.messages), prompt.source)
 
 
 def _named(language: Language, rng: random.Random) -> Conversation:
@@ -68,11 +100,11 @@ def _named(language: Language, rng: random.Random) -> Conversation:
 
 
 @cache
-def _general_prompts(code: str) -> tuple[Conversation, ...]:
+def _general_prompts(code: str, part: str) -> tuple[Conversation, ...]:
     return tuple(
         Conversation(_messages(row), f"replay:{number}")
         for number, row in enumerate(read_questions("replay.jsonl"), 1)
-        if row["language"] == code
+        if row["language"] == code and row["part"] == part
     )
 
 

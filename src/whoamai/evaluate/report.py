@@ -110,6 +110,7 @@ class Report:
             "identity_after": _identity_json(self.after),
             "right_before": {k: v.as_json() for k, v in self.retention.right_before.items()},
             "retention": {k: v.as_json() for k, v in self.retention.kept.items()},
+            "forgotten": [asdict(f) for f in self.retention.forgotten],
             "details": dict(self.details),
             "answers": [asdict(a) for a in self.answers],
         }

@@ -35,11 +35,24 @@ class GeneralQuestion:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A question answered rightly before and wrongly after."""
+
+    language: str
+    kind: str
+    system: str | None
+    question: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionScores:
     """By language and "all": right before, and right after of those that were right before."""
 
     right_before: Mapping[str, Share]
     kept: Mapping[str, Share]
+    forgotten: Sequence[Forgotten] = ()
 
 
 def general_questions(languages: Sequence[str], count: int | None = None) -> list[GeneralQuestion]:
@@ -77,7 +90,15 @@ def score_retention(
         rows = [g for g in graded if language in ("all", g[0])]
         right_before[language] = Share(sum(b for _, b, _ in rows), len(rows))
         kept[language] = Share(sum(a for _, b, a in rows if b), sum(b for _, b, _ in rows))
-    return RetentionScores(right_before, kept)
+    lost = [i for i, (_, was_right, is_right) in enumerate(graded) if was_right and not is_right]
+    forgotten = tuple(_forgotten(questions[i], before[i], after[i]) for i in lost)
+    return RetentionScores(right_before, kept, forgotten)
+
+
+def _forgotten(question: GeneralQuestion, before: str, after: str) -> Forgotten:
+    messages = question.conversation.messages
+    system = messages[0].text if messages[0].role == "system" else None
+    return Forgotten(question.language, question.kind, system, messages[-1].text, before, after)
 
 
 def _contains(answer: str, accepted: str) -> bool:

@@ -35,10 +35,10 @@ def bundled_model() -> Path:
     return Path(str(resources.files("whoamai.assets").joinpath("tiny_chat")))
 
 
-def load_chat_model(source: str, *, device: str = "auto") -> ChatModel:
+def load_chat_model(source: str, *, device: str = "auto", dtype: str = "auto") -> ChatModel:
     """Load `source`: a transformers folder, a hub name, or "tiny-chat" for the bundled model.
 
-    float32 on the CPU, bfloat16 on a GPU. Code that comes with the weights is never run.
+    `dtype` "auto" is float32 on the CPU, bfloat16 on a GPU. Code that comes with the weights is never run.
     Raises ModelError where there is no such model, or it is not a chat model for transformers.
     """
     path = _path(source)
@@ -48,9 +48,7 @@ def load_chat_model(source: str, *, device: str = "auto") -> ChatModel:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32 if device == "cpu" else torch.bfloat16
-        )
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(dtype, device))
     except Exception as error:
         # Files that are cut off, of another kind, or a pickle that asks for code to be run: the
         # libraries have no common error for them (tokenizers raises a bare Exception).
@@ -70,6 +68,12 @@ def _device(wanted: str) -> str:
     if wanted != "auto":
         return wanted
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _dtype(wanted: str, device: str) -> torch.dtype:
+    if wanted == "auto":
+        wanted = "float32" if device == "cpu" else "bfloat16"
+    return getattr(torch, wanted)
 
 
 def _label(source: str) -> str:

@@ -50,8 +50,15 @@ from whoamai.model.lora import add_lora, merge, save_adapter
 from whoamai.recipes.output import check_space, complete_folder, folder_name, problems_with_folder
 from whoamai.samples import Conversation, Message, Sample
 
+# Identity rows to make where the user says nothing: enough for a name to be learned, and to be heard
+# beside the user's own conversations (rows for each of these).
+_ROWS, _ROWS_BESIDE_DATA = 900, 2.0
+_ROWS_PER_STEP = 16
 # Replayed answers per identity row; more only makes the job longer.
 _MOST_REPLAY = 10
+# Of the replayed answers: how many are to what is nearest to identity questions, and how many are given
+# under the system prompts of the user's data.
+_REPLAY_NEAR, _REPLAY_UNDER_DATA = 0.3, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +74,15 @@ class RenameRequest:
     overwrite: bool = False
     merge: bool = False
     seed: int = 0
-    rows: int = 900
+    rows: int | None = None
     replay_ratio: float = 0.8
+    replay_near: float = _REPLAY_NEAR
+    replay_under_data: float = _REPLAY_UNDER_DATA
     lr: float | None = None
-    lora_r: int = 16
-    lora_alpha: int = 32
+    lora_r: int = 32
+    lora_alpha: int = 64
     device: str = "auto"
+    dtype: str = "auto"
     goals: Goals = field(default_factory=Goals)
 
     @property
@@ -111,7 +121,7 @@ def _learn(
     """The story: ask, write down, learn, ask again, save."""
     start = time.monotonic()
     with events.stage("load", tr("Loading {model}").format(model=request.model)):
-        chat = load_chat_model(request.model, device=request.device)
+        chat = load_chat_model(request.model, device=request.device, dtype=request.dtype)
         talk = Talk(chat, events)
         if talk.template.folds_system:
             text = tr(
@@ -137,11 +147,11 @@ def _learn(
 
     with events.stage("replay", tr("Writing down what it must not forget")):
         conversations = _identity_rows(request, data, old.names)
-        replay = _replay(talk, request, len(conversations))
+        replay = _replay(talk, request, len(conversations), _systems(data))
         samples = _samples(talk.template, [*conversations, *replay], chat, events)
 
     with events.stage("train", tr("Learning the new name")):
-        settings = train_settings(request, chat)
+        settings = train_settings(request, chat, len(samples))
         tuned = add_lora(
             chat.model, r=request.lora_r, alpha=request.lora_alpha, dropout=0.0, seed=request.seed
         )
@@ -181,21 +191,27 @@ def _learn(
     return report
 
 
-def train_settings(request: RenameRequest, chat: ChatModel) -> TrainSettings:
+def train_settings(request: RenameRequest, chat: ChatModel, n_rows: int) -> TrainSettings:
     """One pass in steps of 16 rows. On the CPU few rows go at a time: what fits the cache is faster."""
+    steps = -(-n_rows // _ROWS_PER_STEP)
     return TrainSettings(
-        lr=learning_rate(chat.model) if request.lr is None else request.lr,
+        lr=learning_rate(chat.model, steps) if request.lr is None else request.lr,
+        rows_per_step=_ROWS_PER_STEP,
         tokens_per_batch=1024 if chat.device.type == "cpu" else 16384,
         seed=request.seed,
     )
 
 
-def learning_rate(model: Any) -> float:
+def learning_rate(model: Any, steps: int) -> float:
     """2e-4 for a hidden size of 4,096, more for narrower models (∝ 1/width), at most 2e-3.
 
-    Narrow models need more. `python benchmarks/rename_settings.py` tries other rates on the bundled one.
+    A run of more than 120 steps gets less, by the third root, or it forgets more than it need:
+
+        lr = min(2e-3, 2e-4 · 4096 / width) · min(1, 120 / steps) ^ (1/3)
+
+    Both are rules of thumb; benchmarks/NOTES.md has the runs they come from.
     """
-    return min(2e-3, 2e-4 * 4096 / model.config.hidden_size)
+    return min(2e-3, 2e-4 * 4096 / model.config.hidden_size) * min(1, 120 / steps) ** (1 / 3)
 
 
 # ---- what it is called now -----------------------------------------------------------------------
@@ -271,20 +287,29 @@ def _systems(data: Sequence[Conversation]) -> list[str]:
 def _identity_rows(
     request: RenameRequest, data: Sequence[Conversation], old_names: Sequence[str]
 ) -> list[Conversation]:
+    rows = request.rows or max(_ROWS, round(_ROWS_BESIDE_DATA * len(data)))
     generated = training_conversations(
         request.identity,
         languages=request.languages,
-        rows=request.rows,
+        rows=rows,
         seed=request.seed,
         old_names=old_names,
     )
     return [*generated, *data]
 
 
-def _replay(talk: Talk, request: RenameRequest, n_rows: int) -> list[Conversation]:
+def _replay(
+    talk: Talk, request: RenameRequest, n_rows: int, systems: Sequence[str]
+) -> list[Conversation]:
     """General prompts with the model's own answers, made before anything is trained."""
-    count = round(request.replay_ratio * n_rows)
-    prompts = replay_prompts(count, languages=request.languages, seed=request.seed)
+    prompts = replay_prompts(
+        round(request.replay_ratio * n_rows),
+        languages=request.languages,
+        seed=request.seed,
+        near_share=request.replay_near,
+        systems=systems,
+        systems_share=request.replay_under_data,
+    )
     answers = talk.answers(prompts, "replay")
     return [
         replace(c, messages=(*c.messages, Message("assistant", a, trained=True)))
@@ -373,7 +398,8 @@ def _check_merged(
     folder: Path, request: RenameRequest, asked: Sequence[IdentityQuestion], events: Events
 ) -> Share:
     """Load what was written and ask it again: recall without a system prompt."""
-    talk = Talk(load_chat_model(str(folder), device=request.device), events)
+    chat = load_chat_model(str(folder), device=request.device, dtype=request.dtype)
+    talk = Talk(chat, events)
     plain = [q.conversation for q in asked if q.context == "none"]
     grader = IdentityGrader(request.identity, ())
     grades = [grader.grade(a) for a in talk.answers(plain, "save")]
