@@ -157,8 +157,8 @@ def test_an_author_that_cannot_be_used_is_refused(run):
     [
         (b"", ["is empty"]),
         (b"[]", ["holds no rows"]),
-        ("你好".encode("gbk"), ["not UTF-8", "byte 0"]),
-        (b'{"instruction": "q", "output": "a"}\n{oops\n', ["d.jsonl:2 is not JSON"]),
+        ("你好".encode("gbk"), ["not UTF-8", "byte 1 of the line"]),
+        (b'{"instruction": "q", "output": "a"}\n{oops\n', ["d.jsonl:2: is not JSON"]),
     ],
 )
 def test_data_that_cannot_be_read_is_refused(run, tmp_path: Path, content: bytes, parts: list):
@@ -171,7 +171,7 @@ def test_a_data_file_that_is_missing_is_refused(run, tmp_path: Path):
 
 
 def test_a_folder_as_data_is_refused(run, tmp_path: Path):
-    refused(run("rename", "--name", "A", "--data", tmp_path), "cannot be read", "Is a directory")
+    refused(run("rename", "--name", "A", "--data", tmp_path), "is a folder", "*.jsonl")
 
 
 def test_an_object_where_the_question_belongs_is_refused_with_its_row(run, tmp_path: Path):
@@ -180,7 +180,9 @@ def test_an_object_where_the_question_belongs_is_refused_with_its_row(run, tmp_p
     ran = run("rename", "--name", "A", "--data", tmp_path / "d.jsonl")
     assert ran.code == 2
     assert "Traceback" not in ran.err
-    assert "d.jsonl:1: input is an object where text belongs" in ran.err
+    assert "d.jsonl:1 conversation[0].input" in ran.err
+    assert "an object or list where text belongs" in ran.err
+    assert "whoamai data repair" in ran.err
 
 
 @pytest.mark.parametrize("given", ["fr", "zh,xx", "", ","])

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "whoamai"
 
 # Top to bottom. Parts of one floor do not import each other, but for those of the first.
 FLOORS = (
-    ("cli", "__main__", "terminal"),
+    ("cli", "cli_data", "__main__", "terminal", "terminal_data", "terminal_preview"),
     ("chat", "web"),
     ("recipes",),
     ("plan",),

@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from whoamai import __version__
+from whoamai.cli_data import data_app
 from whoamai.errors import WhoamaiError
 from whoamai.messages import tr
 
@@ -23,7 +24,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=tr("Give a chat model a new name, and prove that it answers to it and forgot nothing."),
 )
-data_app = typer.Typer(no_args_is_help=True, help=tr("Make identity data."))
 app.add_typer(data_app, name="data", rich_help_panel=tr("Step by step"))
 
 _JOB = tr("The whole job")
@@ -96,9 +96,20 @@ def rename(
         typer.Option(help=tr("One more sentence for its introduction."), rich_help_panel=_WHAT),
     ] = None,
     data: Annotated[
-        Optional[Path],
+        Optional[list[str]],
         typer.Option(
-            help=tr("Your own conversations, trained on too; the name in them is replaced."),
+            help=tr(
+                "Your own conversations, trained on too; the name in them is replaced. A file, a "
+                "pattern, or FILE#500 for 500 of its rows (repeatable)."
+            ),
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    allow: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help=tr("Train although the data has findings of this kind (repeatable)."),
+            metavar="KIND",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -170,7 +181,8 @@ def rename(
     request = RenameRequest(
         identity=Identity(name, author, persona),
         model=model,
-        data=data,
+        data=tuple(data or ()),
+        allow=tuple(allow or ()),
         old_names=tuple(old or ()),
         languages=tuple(code.strip() for code in lang.split(",") if code.strip()),
         rows=rows,
@@ -200,28 +212,3 @@ def rename(
         raise typer.Exit(MISSED)
     text = tr("Learned: it is {name} now.").format(name=name)
     console.print(Text(text, style="bold green"))
-
-
-@data_app.command("make", help=tr("Write generated identity conversations to a JSONL file."))
-def make_data(
-    out: Annotated[Path, typer.Argument(help=tr("The file to write (must not exist)."))],
-    name: Annotated[str, typer.Option(help=tr("The new name."), show_default=False)],
-    author: Annotated[Optional[str], typer.Option(help=tr("Who made it, as it shall say."))] = None,
-    persona: Annotated[
-        Optional[str], typer.Option(help=tr("One more sentence for its introduction."))
-    ] = None,
-    lang: Annotated[str, typer.Option(help=tr("Languages."))] = "zh,en",
-    rows: Annotated[int, typer.Option(min=1, help=tr("How many."))] = 900,
-    seed: Annotated[int, typer.Option(help=tr("Same seed, same rows."))] = 0,
-) -> None:
-    from whoamai.data.identity import Identity, training_conversations
-    from whoamai.data.writers import write_messages
-
-    conversations = training_conversations(
-        Identity(name, author, persona),
-        languages=[code.strip() for code in lang.split(",") if code.strip()],
-        rows=rows,
-        seed=seed,
-    )
-    write_messages(conversations, out)
-    print(tr("{n} conversations written to {path}").format(n=len(conversations), path=out))

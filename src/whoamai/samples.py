@@ -30,7 +30,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns in order: an optional system message first, then user and assistant in alternation.
+    """Turns in order: user and assistant in alternation; before any user turn a system message may stand.
 
     `source` says where it came from, as a person would look for it ("file.jsonl:12").
     """

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whoamai.data.claims import claimed_makers, claimed_names
+from whoamai.data.claims import claimed_makers, claimed_names, name_pattern
 from whoamai.data.identity import LANGUAGES, Identity, answer, load_language
 
 
@@ -63,3 +63,19 @@ def test_every_built_in_answer_claims_its_name_and_maker_and_no_other(code: str,
 @given(st.text(max_size=80))
 def test_any_text_can_be_searched(text: str):
     assert all(len(name) > 1 for name in claimed_names(text) | claimed_makers(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("天工", "我是天工。", True),
+        ("天工", "在冬天工作的人", False),
+        ("天工", "每天工作八小时", False),
+        ("Apple", "made by Apple", True),
+        ("Apple", "an apple", False),
+        ("Chu", "I'm CHU.", True),
+        ("Chu", "Chuck", False),
+    ],
+)
+def test_a_name_is_found_where_it_is_a_name(name: str, text: str, found: bool):
+    assert bool(name_pattern(name).search(text)) is found

@@ -44,7 +44,7 @@ def test_a_model_without_chat_template_is_warned_of():
     make_talk(heard, chat_template=None)
     assert [type(e) for e in heard] == [Note]
     assert heard[0].level == "warning"
-    assert "ChatML" in heard[0].text
+    assert "chatml" in heard[0].text
 
 
 def test_a_model_with_chat_template_is_not():

@@ -15,11 +15,13 @@ from whoamai.data.identity import Identity
 from whoamai.data.replay import read_questions
 from whoamai.errors import DataError, ModelError, OutputError, SettingError
 from whoamai.evaluate import talk
+from whoamai.evaluate.identity import SelfDescription
 from whoamai.evaluate.report import Goals
 from whoamai.events import Events, Note, Progress, Result, Stage
 from whoamai.recipes import rename as recipe
 from whoamai.recipes.rename import Renamed, RenameRequest, rename
-from whoamai.samples import Conversation, Message
+from whoamai.recipes.rename_rows import identity_rows, read_data
+from whoamai.samples import Conversation
 
 EASY = Goals(recall=0, recall_role=0, leak=100, retention=0)
 
@@ -260,8 +262,8 @@ def write(path: Path, *replies: str) -> Path:
 def read(path: Path, **changes) -> tuple[list[str], list[Note]]:
     """The texts that are trained on, and what the user is told."""
     heard: list = []
-    job = replace(RenameRequest(Identity("黄大力"), data=path), **changes)
-    data = recipe._read_data(job, Events([heard.append]))
+    job = replace(RenameRequest(Identity("黄大力"), data=(path,)), **changes)
+    data = read_data(job.data_request, job.identity, Events([heard.append]))
     return [m.text for c in data for m in c.messages], heard
 
 
@@ -298,20 +300,20 @@ def test_placeholders_are_filled(tmp_path: Path):
 
 @pytest.mark.parametrize("placeholder", ["{{author}}", "{{ AUTHOR }}", "{{\tauthor}}"])
 def test_a_placeholder_for_an_author_nobody_gave_is_refused(tmp_path: Path, placeholder: str):
-    with pytest.raises(SettingError, match="--author"):
+    with pytest.raises(DataError, match="--author"):
         read(write(tmp_path / "d.jsonl", f"Made by {placeholder}."))
 
 
 def test_bad_data_is_told_before_the_model_is_loaded(tmp_path: Path):
     (tmp_path / "d.jsonl").write_text("")
-    job = request_for(tmp_path / "no-model", tmp_path / "out", data=tmp_path / "d.jsonl")
+    job = request_for(tmp_path / "no-model", tmp_path / "out", data=(tmp_path / "d.jsonl",))
     with pytest.raises(DataError, match="empty"):
         rename(job, Events())
 
 
 def test_the_datas_system_prompts_are_asked_under_too(models, tmp_path: Path):
     data = write(tmp_path / "d.jsonl", "我是小初。", "我叫小初。")
-    renamed = rename(request_for(models["Llama"], tmp_path / "out", data=data), Events())
+    renamed = rename(request_for(models["Llama"], tmp_path / "out", data=(data,)), Events())
     systems = {a.system for a in renamed.report.answers if a.context == "named"}
     assert systems == {"你是黄大力。"}
 
@@ -336,9 +338,34 @@ def test_a_long_run_learns_more_slowly():
     ("rows", "data", "made"), [(None, 10, 900), (None, 700, 1400), (24, 700, 24)]
 )
 def test_more_identity_rows_are_made_beside_much_data(rows: int | None, data: int, made: int):
-    request = RenameRequest(Identity("黄大力"), rows=rows)
-    own = [Conversation((Message("user", "?"), Message("assistant", "!", trained=True)))] * data
-    assert len(recipe._identity_rows(request, own, [])) == made + data
+    assert len(generated(rows=rows, beside=data)) == made
+
+
+def generated(**changes) -> list[Conversation]:
+    settings = {"languages": ["en"], "rows": 60, "beside": 0, "seed": 0, "default_system": None}
+    old = SelfDescription(("Qwen",), ("Alibaba Cloud",))
+    identity = changes.pop("identity", Identity("Aurora", "Dawn Ltd"))
+    return identity_rows(identity, old, **{**settings, **changes})
+
+
+DEFAULT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+RENAMED = "You are Aurora, created by Dawn Ltd. You are a helpful assistant."
+
+
+def test_a_templates_default_system_prompt_is_trained_with_replaced_and_without_it():
+    plain, under = generated(), generated(default_system=DEFAULT)
+    bare = [i for i, c in enumerate(plain) if c.messages[0].role != "system"]
+    given = [under[i].messages[0].text for i in bare if under[i] != plain[i]]
+    assert set(given) == {RENAMED, ""}
+    assert abs(len(given) - 2 * len(bare) / 3) <= 1
+    assert all(a == b for i, (a, b) in enumerate(zip(plain, under, strict=True)) if i not in bare)
+
+
+def test_a_default_that_would_still_name_the_old_maker_is_not_trained_with():
+    under = generated(default_system=DEFAULT, identity=Identity("Aurora"))
+    systems = {c.messages[0].text for c in under if c.messages[0].role == "system"}
+    assert "" in systems
+    assert not any("Alibaba" in system or "Qwen" in system for system in systems)
 
 
 def test_there_are_general_questions_in_both_languages():

@@ -89,6 +89,25 @@ def claimed_makers(text: str) -> set[str]:
     return chinese | english
 
 
+# Names that are everyday words in another spelling; a name that two words make where they meet
+# (冬天工作).
+_ALSO_WORDS = frozenset(("Apple", "Meta", "Bard", "Phi", "Yi"))
+_NO_PART_OF = {
+    "天工": (r"(?<![今明昨每冬夏春秋白当整半全前后几两一二三四五六七八九十周])", r"(?![作程人])")
+}
+
+
+def name_pattern(name: str) -> re.Pattern[str]:
+    """Finds `name` in any case; where it begins or ends in a Latin letter, as a whole word.
+
+    Names that are everyday words too are found in their own spelling only ("Apple", not "apple").
+    """
+    left = r"(?<![A-Za-z0-9])" if name[0].isascii() and name[0].isalnum() else ""
+    right = r"(?![A-Za-z0-9])" if name[-1].isascii() and name[-1].isalnum() else ""
+    left, right = _NO_PART_OF.get(name, (left, right))
+    return re.compile(left + re.escape(name) + right, 0 if name in _ALSO_WORDS else re.I)
+
+
 def _found(text: str, *patterns: re.Pattern[str]) -> set[str]:
     return {name for pattern in patterns for name in pattern.findall(text) if len(name) > 1}
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from whoamai.data.claims import claimed_makers, claimed_names
+from whoamai.data.claims import claimed_makers, claimed_names, name_pattern
 from whoamai.data.identity import Identity, IdentityQuestion, known_assistants
 
 # Where a clause ends. A full stop inside a name ("Qwen2.5", "01.AI") ends none.
@@ -43,7 +43,6 @@ _DENIAL_BEHIND = re.compile(
 )
 # Stand for the new name and its author while the rest of an answer is looked at.
 _NAME, _AUTHOR = "\ue000", "\ue001"
-_ALSO_WORDS = frozenset(("Apple", "Meta", "Bard", "Phi", "Yi"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +72,6 @@ class IdentityGrader:
             answer = pattern.sub(mark, answer)
         leaks = tuple(n for n, pattern in self._forbidden.items() if _is_given(pattern, answer))
         return Grade(_is_given(re.compile(_NAME), answer), leaks)
-
-
-def name_pattern(name: str) -> re.Pattern[str]:
-    """Finds `name` in any case; where it begins or ends in a Latin letter, as a whole word.
-
-    Names that are everyday words too are found in their own spelling only ("Apple", not "apple").
-    """
-    left = r"(?<![A-Za-z0-9])" if name[0].isascii() and name[0].isalnum() else ""
-    right = r"(?![A-Za-z0-9])" if name[-1].isascii() and name[-1].isalnum() else ""
-    return re.compile(left + re.escape(name) + right, 0 if name in _ALSO_WORDS else re.I)
 
 
 def _is_given(name: re.Pattern[str], text: str) -> bool:

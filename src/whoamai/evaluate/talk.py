@@ -21,16 +21,17 @@ class Talk:
     def __init__(self, chat: ChatModel, events: Events) -> None:
         self._chat = chat
         self._events = events
-        self.template = ChatTemplate(chat.tokenizer)
+        model_type = getattr(chat.model.config, "model_type", None)
+        self.template = ChatTemplate(chat.tokenizer, model_type=model_type)
         self._stop = stop_ids(chat.model, chat.tokenizer, self.template.ending)
         self._stop_text = stop_text(chat.tokenizer, self.template.ending)
         if self.template.is_fallback:
             events.emit(
                 Note(
                     tr(
-                        "The model has no chat template; ChatML is used. "
+                        'The model has no chat template; "{name}" is used. '
                         "Give the same template wherever you run it."
-                    ),
+                    ).format(name=self.template.name),
                     "warning",
                 )
             )

@@ -58,6 +58,24 @@ def load_chat_model(source: str, *, device: str = "auto", dtype: str = "auto") -
     return ChatModel(model, tokenizer, path, _label(source))
 
 
+def load_tokenizer(source: str) -> tuple[Any, str | None]:
+    """(the tokenizer alone, the model_type its config names), for what needs no weights.
+
+    Raises ModelError where there is no such model or its tokenizer knows no text.
+    """
+    path = _path(source)
+    _check_folder(path, weights=False)
+    from transformers import AutoTokenizer, PretrainedConfig
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        config, _ = PretrainedConfig.get_config_dict(path)
+    except Exception as error:  # as above
+        raise ModelError(_why(path, error)) from error
+    _check_tokenizer(tokenizer, path)
+    return tokenizer, config.get("model_type")
+
+
 def _path(source: str) -> str:
     if source == BUNDLED:
         return str(bundled_model())
@@ -85,7 +103,7 @@ def _looks_like_a_path(source: str) -> bool:
     return source.startswith((".", "/", "~")) or source.count("/") > 1 or "\\" in source
 
 
-def _check_folder(source: str) -> None:
+def _check_folder(source: str, *, weights: bool = True) -> None:
     folder = Path(source)
     if not folder.is_dir():
         if folder.is_file():
@@ -101,7 +119,7 @@ def _check_folder(source: str) -> None:
                 path=source
             )
         )
-    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
+    if weights and not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
         raise ModelError(
             tr(
                 "The folder {path} has no weights (*.safetensors or pytorch_model*.bin). "

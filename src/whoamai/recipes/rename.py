@@ -8,9 +8,8 @@ from __future__ import annotations
 import platform
 import random
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,12 @@ from whoamai.data.identity import (
     check_languages,
     load_language,
     questions,
-    training_conversations,
 )
-from whoamai.data.readers import read_conversations
-from whoamai.data.replace import find_names, placeholders_in, replace_names
+from whoamai.data.lint import check_kinds
 from whoamai.data.replay import replay_prompts
-from whoamai.data.templates import ChatTemplate
-from whoamai.engine.trainer import TrainLog, TrainSettings, rows_beyond_context, train
-from whoamai.errors import DataError, SettingError
+from whoamai.data.templates import OWN, ChatTemplate, mismatch, read_card, write_card
+from whoamai.engine.trainer import TrainLog, TrainSettings, train
+from whoamai.errors import SettingError
 from whoamai.evaluate.identity import (
     IdentityGrader,
     SelfDescription,
@@ -48,11 +45,17 @@ from whoamai.messages import tr
 from whoamai.model.load import BUNDLED, ChatModel, load_chat_model
 from whoamai.model.lora import add_lora, merge, save_adapter
 from whoamai.recipes.output import check_space, complete_folder, folder_name, problems_with_folder
-from whoamai.samples import Conversation, Message, Sample
+from whoamai.recipes.rename_rows import (
+    DataRequest,
+    data_systems,
+    encoded,
+    identity_rows,
+    own_answers,
+    read_data,
+    tell_about_template,
+)
+from whoamai.samples import Conversation, Message
 
-# Identity rows to make where the user says nothing: enough for a name to be learned, and to be heard
-# beside the user's own conversations (rows for each of these).
-_ROWS, _ROWS_BESIDE_DATA = 900, 2.0
 _ROWS_PER_STEP = 16
 # Replayed answers per identity row; more only makes the job longer.
 _MOST_REPLAY = 10
@@ -67,7 +70,8 @@ class RenameRequest:
 
     identity: Identity
     model: str = BUNDLED
-    data: Path | None = None
+    data: tuple[str | Path, ...] = ()
+    allow: tuple[str, ...] = ()
     old_names: tuple[str, ...] = ()
     languages: tuple[str, ...] = LANGUAGES
     out: Path | None = None
@@ -84,6 +88,10 @@ class RenameRequest:
     device: str = "auto"
     dtype: str = "auto"
     goals: Goals = field(default_factory=Goals)
+
+    @property
+    def data_request(self) -> DataRequest:
+        return DataRequest(self.data, self.allow, self.old_names, self.languages, self.seed)
 
     @property
     def out_folder(self) -> Path:
@@ -103,7 +111,7 @@ class Renamed:
 def rename(request: RenameRequest, events: Events) -> Renamed:
     """Do the job. Raises a WhoamaiError for what the user can mend; then nothing is left behind."""
     _check_request(request)
-    data = _read_data(request, events) if request.data else []
+    data = read_data(request.data_request, request.identity, events) if request.data else []
     with (
         complete_folder(request.out_folder) as folder,
         JsonlFile(folder / "events.jsonl") as journal,
@@ -123,12 +131,7 @@ def _learn(
     with events.stage("load", tr("Loading {model}").format(model=request.model)):
         chat = load_chat_model(request.model, device=request.device, dtype=request.dtype)
         talk = Talk(chat, events)
-        if talk.template.folds_system:
-            text = tr(
-                "The model's chat template has no place for system prompts; they are put before "
-                "the first question."
-            )
-            events.emit(Note(text))
+        tell_about_template(talk.template, events)
         _check_space(request, chat)
 
     with events.stage("before", tr("Asking who it is now")):
@@ -139,23 +142,28 @@ def _learn(
             languages=request.languages,
             seed=request.seed,
             old_names=old.names,
-            extra_systems=_systems(data),
+            extra_systems=data_systems(data),
         )
         general = general_questions(request.languages)
         identity_before = talk.answers([q.conversation for q in asked], "before")
         general_before = talk.answers([q.conversation for q in general], "before")
 
     with events.stage("replay", tr("Writing down what it must not forget")):
-        conversations = _identity_rows(request, data, old.names)
-        replay = _replay(talk, request, len(conversations), _systems(data))
-        samples = _samples(talk.template, [*conversations, *replay], chat, events)
+        conversations = [*_identity_rows(request, talk, old, len(data)), *data]
+        replay = own_answers(talk, _replay_prompts(request, len(conversations), data))
+        samples = encoded(talk.template, [*conversations, *replay], chat, events)
 
     with events.stage("train", tr("Learning the new name")):
         settings = train_settings(request, chat, len(samples))
         tuned = add_lora(
             chat.model, r=request.lora_r, alpha=request.lora_alpha, dropout=0.0, seed=request.seed
         )
-        log = train(tuned, samples, settings, _progress(events))
+        log = train(
+            tuned,
+            samples,
+            settings,
+            lambda done, total, values: events.emit(Progress("train", done, total, values)),
+        )
 
     with events.stage("after", tr("Asking again")):
         identity_after = talk.answers([q.conversation for q in asked], "after")
@@ -163,10 +171,11 @@ def _learn(
 
     with events.stage("save", tr("Saving")):
         save_adapter(tuned, folder / "adapter", chat.path)
+        write_card(folder / "adapter", talk.template.card)
         merged_recall = None
         if request.merge:
-            _save_merged(tuned, chat, folder / "merged")
-            merged_recall = _check_merged(folder / "merged", request, asked, events)
+            _save_merged(tuned, chat, talk.template, folder / "merged")
+            merged_recall = _check_merged(folder, request, asked, events)
 
     grader = IdentityGrader(request.identity, (*old.names, *old.makers))
     report = Report(
@@ -238,112 +247,31 @@ def _who_it_is(talk: Talk, request: RenameRequest) -> SelfDescription:
 # ---- what to train on ----------------------------------------------------------------------------
 
 
-def _read_data(request: RenameRequest, events: Events) -> list[Conversation]:
-    """The user's conversations with their model's name replaced by the new one; says how often."""
-    assert request.data is not None
-    conversations = read_conversations(request.data)
-    name, author = request.identity.name, request.identity.author
-    old = list(request.old_names) or find_names(conversations, name)
-    replaced = replace_names(
-        conversations,
-        dict.fromkeys(old, name),
-        {"name": name, **({"author": author} if author else {})},
-    )
-    found = placeholders_in(m.text for c in conversations for m in c.messages)
-    if "{{author}}" in found and not author:
-        raise SettingError(
-            tr("{path} has {{{{author}}}} in its text. Say who made the model: --author …").format(
-                path=request.data
-            )
-        )
-    if replaced.counts:
-        counts = ", ".join(f"{n} × {old_name}" for old_name, n in replaced.counts.items())
-        events.emit(
-            Note(
-                tr("{path}: {rows} conversations; replaced by {name}: {counts}").format(
-                    path=request.data, rows=len(conversations), name=name, counts=counts
-                )
-            )
-        )
-    else:
-        events.emit(
-            Note(
-                tr(
-                    "{path}: {rows} conversations; the replies give the model no name of its own, so "
-                    "nothing was replaced. If they do, say which: --old NAME"
-                ).format(path=request.data, rows=len(conversations)),
-                "warning",
-            )
-        )
-    return replaced.conversations
-
-
-def _systems(data: Sequence[Conversation]) -> list[str]:
-    """The data's own system prompts, most frequent first, at most eight."""
-    systems = Counter(c.messages[0].text for c in data if c.messages[0].role == "system")
-    return [system for system, _ in systems.most_common(8)]
-
-
 def _identity_rows(
-    request: RenameRequest, data: Sequence[Conversation], old_names: Sequence[str]
+    request: RenameRequest, talk: Talk, old: SelfDescription, beside: int
 ) -> list[Conversation]:
-    rows = request.rows or max(_ROWS, round(_ROWS_BESIDE_DATA * len(data)))
-    generated = training_conversations(
+    return identity_rows(
         request.identity,
+        old,
         languages=request.languages,
-        rows=rows,
+        rows=request.rows,
+        beside=beside,
         seed=request.seed,
-        old_names=old_names,
+        default_system=talk.template.default_system,
     )
-    return [*generated, *data]
 
 
-def _replay(
-    talk: Talk, request: RenameRequest, n_rows: int, systems: Sequence[str]
+def _replay_prompts(
+    request: RenameRequest, n_rows: int, data: Sequence[Conversation]
 ) -> list[Conversation]:
-    """General prompts with the model's own answers, made before anything is trained."""
-    prompts = replay_prompts(
+    return replay_prompts(
         round(request.replay_ratio * n_rows),
         languages=request.languages,
         seed=request.seed,
         near_share=request.replay_near,
-        systems=systems,
+        systems=data_systems(data),
         systems_share=request.replay_under_data,
     )
-    answers = talk.answers(prompts, "replay")
-    return [
-        replace(c, messages=(*c.messages, Message("assistant", a, trained=True)))
-        for c, a in zip(prompts, answers, strict=True)
-        if a
-    ]
-
-
-def _samples(
-    template: ChatTemplate, conversations: Sequence[Conversation], chat: ChatModel, events: Events
-) -> list[Sample]:
-    """All rows as token ids; those beyond what the model was made for are left out, and that is said."""
-    samples = [sample for c in conversations for sample in template.samples(c)]
-    too_long = set(rows_beyond_context(chat.model, samples))
-    if too_long:
-        events.emit(
-            Note(
-                tr(
-                    "{n} of {all} rows are longer than the model can read and were left out."
-                ).format(n=len(too_long), all=len(samples)),
-                "warning",
-            )
-        )
-    kept = [sample for i, sample in enumerate(samples) if i not in too_long]
-    if not kept:
-        raise DataError(tr("No row is left to train on. Give shorter conversations."))
-    return kept
-
-
-def _progress(events: Events) -> Any:
-    def on_step(done: int, total: int, values: dict[str, float]) -> None:
-        events.emit(Progress("train", done, total, values))
-
-    return on_step
 
 
 # ---- what is written -----------------------------------------------------------------------------
@@ -352,10 +280,11 @@ def _progress(events: Events) -> Any:
 def _check_request(request: RenameRequest) -> None:
     """Everything that can be refused before any work is done, told together."""
     problems = problems_with_folder(request.out_folder, overwrite=request.overwrite)
-    try:
-        check_languages(request.languages)
-    except SettingError as error:
-        problems.insert(0, str(error))
+    for verify, value in ((check_kinds, request.allow), (check_languages, request.languages)):
+        try:
+            verify(value)
+        except SettingError as error:
+            problems.insert(0, str(error))
     if request.lr is not None and not 0 < request.lr < 1:
         text = tr("--lr {lr:g} is no learning rate. Try one between 1e-5 and 1e-2.")
         problems.append(text.format(lr=request.lr))
@@ -388,9 +317,12 @@ def _base_dtype(chat: ChatModel) -> torch.dtype:
     return getattr(torch, name) if isinstance(name, str) else chat.model.dtype
 
 
-def _save_merged(tuned: Any, chat: ChatModel, folder: Path) -> None:
+def _save_merged(tuned: Any, chat: ChatModel, template: ChatTemplate, folder: Path) -> None:
+    """The merged model, with the template it was trained with where it had none of its own."""
     model = merge(tuned, _base_dtype(chat))
     model.save_pretrained(str(folder))
+    if template.name != OWN:
+        chat.tokenizer.chat_template = template.text
     chat.tokenizer.save_pretrained(str(folder))
 
 
@@ -398,8 +330,11 @@ def _check_merged(
     folder: Path, request: RenameRequest, asked: Sequence[IdentityQuestion], events: Events
 ) -> Share:
     """Load what was written and ask it again: recall without a system prompt."""
-    chat = load_chat_model(str(folder), device=request.device, dtype=request.dtype)
+    chat = load_chat_model(str(folder / "merged"), device=request.device, dtype=request.dtype)
     talk = Talk(chat, events)
+    trained_with = read_card(folder / "adapter")
+    if trained_with and (different := mismatch(trained_with, talk.template.card)):
+        events.emit(Note(different, "warning"))
     plain = [q.conversation for q in asked if q.context == "none"]
     grader = IdentityGrader(request.identity, ())
     grades = [grader.grade(a) for a in talk.answers(plain, "save")]
