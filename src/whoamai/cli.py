@@ -134,13 +134,16 @@ def rename(
         ),
     ] = None,
     replay: Annotated[
-        float,
+        Optional[float],
         typer.Option(
             min=0.0,
-            help=tr("The model's own answers to learn again, per identity conversation."),
+            help=tr(
+                "The model's own answers to learn again, per row that teaches the name; 0.8 "
+                "otherwise, 1 with --data."
+            ),
             rich_help_panel=_HOW,
         ),
-    ] = 0.8,
+    ] = None,
     lr: Annotated[
         Optional[float],
         typer.Option(

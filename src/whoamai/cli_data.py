@@ -25,7 +25,7 @@ _FILES = tr(
 )
 _MODEL = tr("The model whose tokenizer and chat template count: a folder, or a name on the hub.")
 
-Files = Annotated[list[str], typer.Argument(help=_FILES, metavar="FILE…")]
+Files = Annotated[list[str], typer.Argument(help=_FILES, metavar="FILE")]
 Name = Annotated[Optional[str], typer.Option(help=tr("What {{name}} stands for."))]
 Author = Annotated[Optional[str], typer.Option(help=tr("What {{author}} stands for."))]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help=tr("Replace OUT if it exists."))]
@@ -83,6 +83,8 @@ def check_files(
         check_languages(languages)
     if max_length and not model:
         raise SettingError(tr("--max-length counts tokens: say whose with --model."))
+    if any(not one.strip() for one in old or ()):
+        raise SettingError(tr("--old is empty. Give the name to look for, or leave it out."))
     options = CheckOptions(
         name=name,
         author=author,
@@ -232,8 +234,10 @@ def preview_files(
 ) -> None:
     from rich.console import Console
 
-    from whoamai.data.preview import make_preview, write_html
+    from whoamai.data.preview import make_preview
+    from whoamai.data.preview_html import write_html
     from whoamai.data.readers import read_conversations
+    from whoamai.data.sources import find_sources
     from whoamai.terminal_preview import print_preview
 
     tokenizer, template = _template(model, prompt_template, encoding, thinking)
@@ -241,7 +245,8 @@ def preview_files(
     if html is None:
         print_preview(Console(), preview)
         return
-    write_html(preview, html, overwrite=overwrite)
+    inputs = [source.path for source in find_sources(files)]
+    write_html(preview, html, inputs, overwrite=overwrite)
     print(tr("Written to {path}").format(path=html))
 
 

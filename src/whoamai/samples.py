@@ -30,7 +30,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns in order: user and assistant in alternation; before any user turn a system message may stand.
+    """Turns in order: user and assistant in alternation, before any user turn maybe a system message.
 
     `source` says where it came from, as a person would look for it ("file.jsonl:12").
     """

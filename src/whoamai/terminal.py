@@ -57,6 +57,7 @@ class TerminalListener:
         match event:
             case ev.Stage(text=text):
                 self._finish()
+                self._bars.start()  # not before: an empty display leaves a blank line behind
                 self._task = self._bars.add_task(text, total=None, values="")
             case ev.Progress(done=done, total=total, values=values) if self._task is not None:
                 shown = "  ".join(f"{label} {_number(values[k])}" for k, label in _watched(values))
@@ -75,7 +76,6 @@ class TerminalListener:
         self._task = None
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(
@@ -86,7 +86,8 @@ class TerminalListener:
     ) -> None:
         if kind is None:
             self._finish()
-        self._bars.stop()
+        if self._bars.live.is_started:
+            self._bars.stop()
 
 
 def _watched(values: Mapping[str, float]) -> Iterator[tuple[str, str]]:

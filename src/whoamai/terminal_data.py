@@ -24,15 +24,16 @@ _STYLES = {"blocks": "bold red", "warns": "yellow", "notes": "dim"}
 
 @contextmanager
 def bytes_bar(label: str, *, hidden: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar over the bytes of the files, on the error stream; gone when the work is done."""
+    """A bar over the bytes of the files, where the error stream is a screen; gone when all is done."""
+    console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         DownloadColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
-        disable=hidden,
+        disable=hidden or not console.is_terminal,  # elsewhere an empty line would be left
     )
     with bar:
         task = bar.add_task(label, total=None)
@@ -136,10 +137,12 @@ def print_repair(console: Console, report: RepairReport, out: Path | None) -> No
 
 def print_replaced(console: Console, result: ReplaceResult) -> None:
     """The first changes, counts by name and field, and what a person should look at."""
+    from whoamai.data.preview import visible
+
     for change in result.changes:
         _line(console, f"{change.place} {change.field}", "dim")
-        _line(console, f"- {change.before}", "red")
-        _line(console, f"+ {change.after}", "green")
+        _line(console, f"- {visible(change.before, on_lines=False)}", "red")
+        _line(console, f"+ {visible(change.after, on_lines=False)}", "green")
     _counts(console, tr("Replaced:"), result.occurrences)
     _counts(console, tr("In the fields:"), result.by_field)
     for text, counts in (

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whoamai.data.readers import read_conversations
-from whoamai.data.writers import write_messages
+from whoamai.data.writers import checked_out, complete_file, write_messages
 from whoamai.errors import OutputError
 from whoamai.samples import Conversation, Message
 
@@ -87,3 +89,111 @@ def test_a_full_disk_is_told_in_words(tmp_path: Path):
     full = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OutputError, match="No space left on device"):
         write_messages(_fails_after_one_row(full), tmp_path / "out.jsonl")
+
+
+# ---- complete_file -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "compress", "packed"),
+    [
+        ("out.jsonl", None, False),
+        ("out.jsonl.GZ", None, True),
+        ("out.jsonl", True, True),
+        ("out.gz", False, False),
+    ],
+)
+def test_a_file_is_gzipped_by_its_ending_unless_told(tmp_path: Path, name, compress, packed):
+    with complete_file(tmp_path / name, compress=compress) as file:
+        file.write("你好\n".encode())
+    written = (tmp_path / name).read_bytes()
+    assert written.startswith(b"\x1f\x8b") == packed
+    assert (gzip.decompress(written) if packed else written).decode() == "你好\n"
+
+
+def test_the_same_content_is_packed_to_the_same_bytes_at_any_time(tmp_path: Path, monkeypatch):
+    for name, now in (("a.gz", 1e9), ("b.gz", 2e9)):
+        monkeypatch.setattr("time.time", lambda now=now: now)
+        with complete_file(tmp_path / name) as file:
+            file.write(b"x" * 1000)
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+
+
+def test_nothing_stands_under_the_name_before_it_is_complete(tmp_path: Path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("mine")
+    with complete_file(path) as file:
+        file.write(b"new")
+        assert path.read_text() == "mine"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_may_write_beside_each_other(tmp_path: Path):
+    with complete_file(tmp_path / "a") as a, complete_file(tmp_path / "b") as b:
+        a.write(b"a")
+        b.write(b"b")
+    assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"a", b"b"]
+
+
+def test_an_error_about_another_file_stays_what_it_is(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as caught, complete_file(tmp_path / "out"):
+        (tmp_path / "input").read_bytes()
+    assert not isinstance(caught.value, OutputError)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_disk_that_is_full_at_the_very_end_is_told(tmp_path: Path, monkeypatch, compress):
+    really_open = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode: really_open(Path("/dev/full"), "wb"))
+    with (
+        pytest.raises(OutputError, match="out cannot be written: No space left"),
+        complete_file(tmp_path / "out", compress=compress) as file,
+    ):
+        file.write(b"a few bytes, written when the file is closed")
+
+
+# ---- checked_out ---------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_free_may_be_written(tmp_path: Path):
+    (tmp_path / "in").write_text("")
+    for overwrite in (False, True):
+        assert checked_out(tmp_path / "out", [tmp_path / "in"], overwrite=overwrite) == (
+            tmp_path / "out"
+        )
+
+
+@pytest.mark.parametrize("link", ["itself", "symlink", "hard link"])
+def test_no_input_is_written_over_whatever_it_is_called(tmp_path: Path, link):
+    inputs = [tmp_path / "a", tmp_path / "gone", tmp_path / "b"]
+    inputs[0].write_text("")
+    inputs[2].write_text("")
+    out = inputs[2] if link == "itself" else tmp_path / "out"
+    if link == "symlink":
+        out.symlink_to(inputs[2])
+    elif link == "hard link":
+        os.link(inputs[2], out)
+    with pytest.raises(OutputError, match="is the input file itself"):
+        checked_out(out, inputs, overwrite=True)
+
+
+def test_an_existing_file_may_be_written_over_if_told_and_links_are_followed(tmp_path: Path):
+    (tmp_path / "real").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "dangling").symlink_to(tmp_path / "new")
+    for name, real in (("real", "real"), ("link", "real"), ("dangling", "new")):
+        with pytest.raises(OutputError, match=f"{name} exists already"):
+            checked_out(tmp_path / name, [], overwrite=False)
+        assert checked_out(tmp_path / name, [], overwrite=True) == (tmp_path / real).resolve()
+
+
+def test_what_is_no_file_is_never_written(tmp_path: Path):
+    for path in (tmp_path, Path(os.devnull)):
+        with pytest.raises(OutputError, match="is not a file"):
+            checked_out(path, [], overwrite=True)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OutputError, match="cannot be written"):
+        checked_out(tmp_path / "loop", [], overwrite=True)

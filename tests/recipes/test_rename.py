@@ -11,17 +11,15 @@ import pytest
 import torch
 
 from tests.models import save_chat_model
+from tests.recipes.test_rename_rows import write
 from whoamai.data.identity import Identity
 from whoamai.data.replay import read_questions
 from whoamai.errors import DataError, ModelError, OutputError, SettingError
 from whoamai.evaluate import talk
-from whoamai.evaluate.identity import SelfDescription
 from whoamai.evaluate.report import Goals
-from whoamai.events import Events, Note, Progress, Result, Stage
+from whoamai.events import Events, Progress, Result, Stage
 from whoamai.recipes import rename as recipe
 from whoamai.recipes.rename import Renamed, RenameRequest, rename
-from whoamai.recipes.rename_rows import identity_rows, read_data
-from whoamai.samples import Conversation
 
 EASY = Goals(recall=0, recall_role=0, leak=100, retention=0)
 
@@ -251,59 +249,6 @@ def test_too_little_space_is_told_before_training(models, tmp_path: Path, monkey
 # ---- the user's own data -------------------------------------------------------------------------
 
 
-def write(path: Path, *replies: str) -> Path:
-    rows = [{"messages": [{"role": "system", "content": "你是小初。"},
-                          {"role": "user", "content": "你是谁"},
-                          {"role": "assistant", "content": r}]} for r in replies]  # fmt: skip
-    path.write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in rows), "utf-8")
-    return path
-
-
-def read(path: Path, **changes) -> tuple[list[str], list[Note]]:
-    """The texts that are trained on, and what the user is told."""
-    heard: list = []
-    job = replace(RenameRequest(Identity("黄大力"), data=(path,)), **changes)
-    data = read_data(job.data_request, job.identity, Events([heard.append]))
-    return [m.text for c in data for m in c.messages], heard
-
-
-def test_the_name_in_the_data_is_found_and_replaced(tmp_path: Path):
-    texts, notes = read(write(tmp_path / "d.jsonl", "我是小初。", "我叫小初。"))
-    assert texts == [
-        "你是黄大力。",
-        "你是谁",
-        "我是黄大力。",
-        "你是黄大力。",
-        "你是谁",
-        "我叫黄大力。",
-    ]
-    assert "2 conversations; replaced by 黄大力: 4 × 小初" in notes[0].text
-
-
-def test_the_name_the_user_says_is_replaced(tmp_path: Path):
-    texts, _ = read(write(tmp_path / "d.jsonl", "我们家的小布。"), old_names=("小布",))
-    assert texts[-1] == "我们家的黄大力。"
-
-
-def test_data_that_names_nobody_is_warned_of(tmp_path: Path):
-    _, notes = read(write(tmp_path / "d.jsonl", "好的。"))
-    assert notes[0].level == "warning"
-    assert "--old NAME" in notes[0].text
-
-
-def test_placeholders_are_filled(tmp_path: Path):
-    texts, _ = read(
-        write(tmp_path / "d.jsonl", "I'm {{name}} by {{ AUTHOR }}."), identity=Identity("N", "A")
-    )
-    assert texts[-1] == "I'm N by A."
-
-
-@pytest.mark.parametrize("placeholder", ["{{author}}", "{{ AUTHOR }}", "{{\tauthor}}"])
-def test_a_placeholder_for_an_author_nobody_gave_is_refused(tmp_path: Path, placeholder: str):
-    with pytest.raises(DataError, match="--author"):
-        read(write(tmp_path / "d.jsonl", f"Made by {placeholder}."))
-
-
 def test_bad_data_is_told_before_the_model_is_loaded(tmp_path: Path):
     (tmp_path / "d.jsonl").write_text("")
     job = request_for(tmp_path / "no-model", tmp_path / "out", data=(tmp_path / "d.jsonl",))
@@ -331,41 +276,7 @@ def test_a_long_run_learns_more_slowly():
 
     model = SimpleNamespace(config=SimpleNamespace(hidden_size=4096))
     assert recipe.learning_rate(model, steps=120) == pytest.approx(2e-4)
-    assert recipe.learning_rate(model, steps=960) == pytest.approx(1e-4)
-
-
-@pytest.mark.parametrize(
-    ("rows", "data", "made"), [(None, 10, 900), (None, 700, 1400), (24, 700, 24)]
-)
-def test_more_identity_rows_are_made_beside_much_data(rows: int | None, data: int, made: int):
-    assert len(generated(rows=rows, beside=data)) == made
-
-
-def generated(**changes) -> list[Conversation]:
-    settings = {"languages": ["en"], "rows": 60, "beside": 0, "seed": 0, "default_system": None}
-    old = SelfDescription(("Qwen",), ("Alibaba Cloud",))
-    identity = changes.pop("identity", Identity("Aurora", "Dawn Ltd"))
-    return identity_rows(identity, old, **{**settings, **changes})
-
-
-DEFAULT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-RENAMED = "You are Aurora, created by Dawn Ltd. You are a helpful assistant."
-
-
-def test_a_templates_default_system_prompt_is_trained_with_replaced_and_without_it():
-    plain, under = generated(), generated(default_system=DEFAULT)
-    bare = [i for i, c in enumerate(plain) if c.messages[0].role != "system"]
-    given = [under[i].messages[0].text for i in bare if under[i] != plain[i]]
-    assert set(given) == {RENAMED, ""}
-    assert abs(len(given) - 2 * len(bare) / 3) <= 1
-    assert all(a == b for i, (a, b) in enumerate(zip(plain, under, strict=True)) if i not in bare)
-
-
-def test_a_default_that_would_still_name_the_old_maker_is_not_trained_with():
-    under = generated(default_system=DEFAULT, identity=Identity("Aurora"))
-    systems = {c.messages[0].text for c in under if c.messages[0].role == "system"}
-    assert "" in systems
-    assert not any("Alibaba" in system or "Qwen" in system for system in systems)
+    assert recipe.learning_rate(model, steps=3840) == pytest.approx(2e-4 / 32**0.4)
 
 
 def test_there_are_general_questions_in_both_languages():

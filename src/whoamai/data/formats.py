@@ -220,6 +220,8 @@ def _string(
 ) -> str:
     """The text of a field; "" and a problem where it holds something else."""
     value = turn.get(key) if isinstance(turn, Mapping) else None
+    if parts and isinstance(value, list) and (joined := joined_parts(value)) is not None:
+        value = joined
     if isinstance(value, str):
         if not value.isascii() and _HALF_CHARACTER.search(value):
             text = tr("{key} holds half of a character (a lone surrogate)").format(key=key)
@@ -228,13 +230,11 @@ def _string(
         return value
     if value is None and not needed:
         return ""
-    if parts and isinstance(value, list) and (joined := _joined_parts(value)) is not None:
-        return joined
     reading.problems.append(_not_text(turn, key, place, value))
     return ""
 
 
-def _joined_parts(value: list[Any]) -> str | None:
+def joined_parts(value: list[Any]) -> str | None:
     """OpenAI's [{"type": "text", "text": …}, …] as one text; None if a part is no text."""
     texts = [p.get("text") if isinstance(p, Mapping) else None for p in value]
     return "".join(texts) if texts and all(isinstance(t, str) for t in texts) else None  # type: ignore[arg-type]
@@ -267,7 +267,7 @@ def _check_turns(reading: Reading) -> None:
         a.role == "system" and b.role != "user"
         for a, b in zip(reading.messages, reading.messages[1:], strict=False)
     )
-    if not turns or out_of_order or before_reply or turns[-1].role != "assistant":
+    if not turns or out_of_order or before_reply or reading.messages[-1].role != "assistant":
         text = tr("the turns do not go user, assistant, user, assistant")
         roles = " ".join(m.role for m in reading.messages)
         kind = "no-reply" if not any(t.role == "assistant" for t in turns) else "role-order"
@@ -286,7 +286,7 @@ def _check_turns(reading: Reading) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """Where a text of a row lies: `holder[key]`. What is there need not be text."""
+    """Where a text of a row lies or should lie: `holder[key]`. What is there need not be text."""
 
     holder: Any
     key: Any
@@ -295,7 +295,7 @@ class TextField:
 
     @property
     def value(self) -> Any:
-        return self.holder[self.key]
+        return self.holder.get(self.key) if isinstance(self.holder, dict) else self.holder[self.key]
 
     def put(self, text: str) -> None:
         self.holder[self.key] = text
@@ -322,7 +322,7 @@ def text_fields(row: Any) -> list[TextField]:
             TextField(row, answered, "assistant", answered),
         ]
         return beside + _history_fields(row) + last
-    keys = [key for key in ("instruction", "input") if row.get(key) is not None]
+    keys = [key for key in ("instruction", "input") if row.get(key) is not None] or ["instruction"]
     asked_fields = [TextField(row, key, "user", key) for key in keys]
     reply = TextField(row, "output", "assistant", "output")
     return beside + _history_fields(row) + asked_fields + [reply]
@@ -335,7 +335,7 @@ def _xtuner_fields(turns: Any) -> list[TextField]:
         for at, turn in enumerate(turns if isinstance(turns, list) else [])
         if isinstance(turn, dict)
         for key, role in roles.items()
-        if key in turn and (key != "system" or turn[key])
+        if turn.get(key) or key != "system"
     ]
 
 
@@ -344,18 +344,19 @@ def _message_fields(turns: Any, place: str) -> list[TextField]:
     for at, turn in enumerate(turns if isinstance(turns, list) else []):
         if not isinstance(turn, dict):
             continue
-        key = "value" if "value" in turn else "content"
-        who = turn.get("from", turn.get("role"))
-        if key in turn and isinstance(who, str) and who in _ROLES:
+        who_key, key = ("from", "value") if "role" not in turn else ("role", "content")
+        who = turn.get(who_key)
+        if isinstance(who, str) and who in _ROLES:
             fields.append(TextField(turn, key, _ROLES[who], f"{place}[{at}].{key}"))
     return fields
 
 
 def _history_fields(row: Any) -> list[TextField]:
     roles: tuple[Role, Role] = ("user", "assistant")
+    pairs = row.get("history")
     return [
         TextField(pair, at, roles[at], f"history[{number}][{at}]")
-        for number, pair in enumerate(row.get("history") or [])
+        for number, pair in enumerate(pairs if isinstance(pairs, list) else [])
         if isinstance(pair, list) and len(pair) == 2
         for at in (0, 1)
     ]

@@ -10,7 +10,7 @@ import json
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ from whoamai.messages import tr
 from whoamai.samples import Conversation, Message
 
 _SHOWN_EXAMPLES = 3
+_SHOWN_NAMES = 8
 _EXCERPT = 160
 # Texts counted one by one before only those already known are counted on: what is frequent comes early.
 _MOST_COUNTED = 50_000
+_MOST_CLAIMED = 1000  # names the first example of each of which is kept
 # A question on more than this share of the rows (and at least so many of them) is no coincidence.
 _SAME_SHARE, _SAME_ROWS = 0.2, 10
 _CLAIM_SHARE = 0.01  # of the replies must claim a name before it counts as one the data gives
@@ -50,11 +52,14 @@ _SPECIAL = re.compile(
 )
 _PLACEHOLDER = re.compile(
     r"(?:x{2,}|\.{2,}|…+|\?{2,}|？{2,}|_{2,}|-{2,}|\*{2,}|#{2,}"
-    r"|(?:todo|tbd|fixme|placeholder|lorem ipsum)\b.*"
+    r"|(?-i:TODO|TBD|FIXME)\b.*|(?:todo|tbd|fixme|placeholder)\s*(?:[:：\[(].*)?|lorem ipsum\b.*"
     r"|待补充|待填写?|待定|此处填写.*|\[?(?:your|insert) (?:answer|question|text|name)(?: here)?\]?)",
     re.I | re.S,
 )
 _LONGEST_PLACEHOLDER = 60
+# Problems that leave a text out of the messages; where a reply stands that is no question.
+_UNREAD = frozenset(("unknown-form", "no-turns", "not-text", "unknown-role", "half-character"))
+_NO_QUESTION = ("system", "output", "response", "completion", "answer")
 _CHINESE = re.compile("[\u3400-\u9fff]")
 _LATIN_WORD = re.compile(r"[A-Za-z]{2,}")
 
@@ -220,11 +225,18 @@ def without_marks(text: str) -> tuple[str, list[str]]:
         ("half-character", _HALF_CHARACTER),
         ("special-token", _SPECIAL),
     ):
-        cleaned = pattern.sub("", text)
+        cleaned = _without(pattern, text)
         if cleaned != text:
             kinds.append(name)
             text = cleaned.strip() if name == "special-token" else cleaned
     return text, kinds
+
+
+def _without(pattern: re.Pattern[str], text: str) -> str:
+    """`text` without what the pattern finds, also in what is left: <|im<|im_end|>_end|> goes whole."""
+    while (cleaned := pattern.sub("", text)) != text:
+        text = cleaned
+    return text
 
 
 def excerpt(text: str, around: int = 0) -> str:
@@ -246,13 +258,13 @@ class _Tally:
 
 @dataclass(slots=True)
 class _Frequent:
-    """Counts of texts; after the first 50,000 different ones only those are counted on."""
+    """Counts of things; after the first 50,000 different ones only those are counted on."""
 
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: Counter[Any] = field(default_factory=Counter)
 
-    def add(self, text: str) -> None:
-        if text in self.counts or len(self.counts) < _MOST_COUNTED:
-            self.counts[text] += 1
+    def add(self, thing: Hashable) -> None:
+        if thing in self.counts or len(self.counts) < _MOST_COUNTED:
+            self.counts[thing] += 1
 
 
 class _Checker:
@@ -265,7 +277,9 @@ class _Checker:
         self._forms: Counter[str] = Counter()
         self._rows = self._usable = self._tokens = 0
         self._hashes, self._places = array("q"), array("Q")
+        # Of each row once: system prompts, questions, and the names its replies claim (as a tuple).
         self._systems, self._questions, self._claims = _Frequent(), _Frequent(), _Frequent()
+        self._claimed: dict[str, Example] = {}
         self._replies = 0
         self._costs: Counter[str] = Counter()  # tokens by kind
         self._named: Counter[str] = Counter()
@@ -302,6 +316,8 @@ class _Checker:
             shown = excerpt(problem.text + _value_shown(problem.value))
             found.setdefault(problem.kind, Example(where, problem.field, shown))
         self._texts(reading.messages, where, found)
+        if any(p.kind in _UNREAD or p.kind == "nested-object" for p in reading.problems):
+            found.pop("empty-question", None)  # empty because it could not be read
         self._count(reading, place)
         if reading.problems:
             return
@@ -319,27 +335,31 @@ class _Checker:
         found.setdefault("nested-object", Example(where, place, text))
         self._costs["nested-object"] += tokens
         self._tokens += tokens
-        self._questions.add(naive)
+        if place.rpartition(".")[2] not in _NO_QUESTION:
+            self._questions.add(naive)
         systems = {m.text for m in reading.messages if m.role == "system"}
         for at, text in strings_in(value, place):
             if text in systems:
-                found.setdefault("doubled-system", Example(where, at, excerpt(text)))
+                found.setdefault("doubled-system", Example(where, excerpt(at), excerpt(text)))
                 self._costs["doubled-system"] += estimated_tokens(text)
             elif is_placeholder(text):
-                found.setdefault("placeholder", Example(where, at, excerpt(text)))
+                found.setdefault("placeholder", Example(where, excerpt(at), excerpt(text)))
 
     def _texts(self, messages: Sequence[Message], where: str, found: dict[str, Example]) -> None:
         options = self._options
         system = ""
+        systems: dict[str, None] = {}  # of this row, each once
+        questions: dict[str, None] = {}
+        claims: dict[str, None] = {}
         for message in messages:
             text = message.text
             if message.role == "system":
-                system = text
-                self._systems.add(text)
+                systems[system := text] = None
             elif message.role == "user":
+                questions[text] = None
                 self._question(text, system, where, found)
             else:
-                self._reply(text, where, found)
+                claims |= self._reply(text, where, found)
             for name, at in _defects(text, options):
                 found.setdefault(name, Example(where, message.role, excerpt(text, at)))
             for old in options.old_names:
@@ -348,39 +368,52 @@ class _Checker:
                         "old-name-left", Example(where, message.role, excerpt(text, at))
                     )
                     self._named[old] += text.count(old)
+        for text in systems:
+            self._systems.add(text)
+        for text in questions:
+            if text and not text.isspace():
+                self._questions.add(text)
+        if claims:
+            self._claims.add(tuple(claims))
 
     def _question(self, text: str, system: str, where: str, found: dict[str, Example]) -> None:
         if not text or text.isspace():
-            if "nested-object" not in found:
-                found.setdefault("empty-question", Example(where, "user", ""))
+            found.setdefault("empty-question", Example(where, "user", ""))
             return
-        self._questions.add(text)
         if len(system) > 20 and system in text:
             found.setdefault("doubled-system", Example(where, "user", excerpt(system)))
             self._costs["doubled-system"] += estimated_tokens(system)
 
-    def _reply(self, text: str, where: str, found: dict[str, Example]) -> None:
+    def _reply(self, text: str, where: str, found: dict[str, Example]) -> dict[str, None]:
+        """What is to be seen in a reply; gives the names it claims, in the order of the alphabet."""
         self._replies += 1
         low = text.lower()
         for lowered, (name, pattern) in self._assistants.items():
             if lowered in low and (match := pattern.search(text)):
-                self._named[name] += 1
+                if name not in self._options.old_names:  # those are counted by themselves
+                    self._named[name] += 1
                 example = Example(where, "assistant", excerpt(text, match.start()))
                 found.setdefault("old-name", example)
+        claims: dict[str, None] = {}
         if "我" in text or "I" in text or "my name" in text:
-            for name in claimed_names(text):
-                self._claims.add(name)
+            claims = dict.fromkeys(sorted(claimed_names(text)))
+            for name in claims:
+                if len(self._claimed) < _MOST_CLAIMED:
+                    example = Example(where, "assistant", excerpt(text, text.find(name)))
+                    self._claimed.setdefault(name, example)
         wanted = self._options.languages
         if wanted and (code := _language(text)) and code not in wanted:
             found.setdefault("other-language", Example(where, "assistant", excerpt(text)))
+        return claims
 
     def _count(self, reading: Reading, place: int) -> None:
         """The row's hash and its tokens."""
         texts = [m.text for m in reading.messages]
         nested = [str(p.value) for p in reading.problems if p.kind == "nested-object"]
         # Python's own string hash: 64 bits, another key in each process; 8 bytes, and 8 for the place.
-        self._hashes.append(hash("\x1e".join(texts + nested)))
-        self._places.append(place)
+        if not any(p.kind in _UNREAD for p in reading.problems):
+            self._hashes.append(hash("\x1e".join(texts + nested)))
+            self._places.append(place)
         if not self._options.measure:
             self._tokens += sum(map(estimated_tokens, texts))
 
@@ -476,13 +509,24 @@ class _Checker:
     def _name_details(self) -> dict[str, str]:
         details = {}
         enough = max(2, _CLAIM_SHARE * self._replies)
-        claims = [(name, n) for name, n in self._claims.counts.most_common(8) if n >= enough]
+        rows_of: Counter[str] = Counter()
+        for names, n in self._claims.counts.items():
+            rows_of.update(dict.fromkeys(names, n))
+        claims = {name: n for name, n in rows_of.most_common(_SHOWN_NAMES) if n >= enough}
         if len(claims) > 1:
-            self._tallies.setdefault("two-names", _Tally()).count = sum(n for _, n in claims)
-            details["two-names"] = ", ".join(f"{name} × {n}" for name, n in claims)
+            tally = self._tallies.setdefault("two-names", _Tally())
+            rows = (
+                n for names, n in self._claims.counts.items() if not claims.keys().isdisjoint(names)
+            )
+            tally.count = sum(rows)
+            tally.examples = [self._claimed[n] for n in claims if n in self._claimed]
+            del tally.examples[_SHOWN_EXAMPLES:]
+            details["two-names"] = ", ".join(f"{name} × {n}" for name, n in claims.items())
         old = self._options.old_names
         for name, wanted in (("old-name", False), ("old-name-left", True)):
-            shown = [(n, c) for n, c in self._named.most_common() if (n in old) is wanted][:8]
+            shown = [(n, c) for n, c in self._named.most_common() if (n in old) is wanted][
+                :_SHOWN_NAMES
+            ]
             details[name] = ", ".join(f"{n} × {c}" for n, c in shown)
         return details
 
@@ -509,6 +553,8 @@ def _defects(text: str, options: CheckOptions) -> Iterator[tuple[str, int]]:
         yield "special-token", match.start()
     if match := _CONTROL.search(text):
         yield "control-character", match.start()
+    if (at := text.find("\ufeff")) >= 0:
+        yield "byte-order-mark", at
     if len(text) <= _LONGEST_PLACEHOLDER and text and is_placeholder(text):
         yield "placeholder", 0
 

@@ -67,7 +67,7 @@ _KINDS: dict[str, tuple[Severity, _Words]] = {
     "byte-order-mark": (
         "notes",
         lambda: (
-            tr("a byte order mark (BOM) at the beginning of the file"),
+            tr("a byte order mark (BOM) at the beginning of the file, or in a text"),
             tr("It is passed over here; other tools stumble. whoamai data repair drops it."),
         ),
     ),

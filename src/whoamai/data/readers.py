@@ -45,8 +45,8 @@ def read_conversations(
 ) -> Sequence[Conversation]:
     """The rows of all files that `given` names (data/sources.py says how), in order.
 
-    A row with a problem of a kind in `allow` is left out. Raises DataError for all other rows that
-    cannot be used: how many, the first ones and why. Large files are read into a table on the disk.
+    A row that cannot be used is left out where its kind is in `allow`. Raises DataError for all other
+    such rows: how many, the first ones and why. Large files are read into a table on the disk.
     """
     refused = LeftOut()
     parts = []
@@ -73,15 +73,19 @@ def read_conversations(
 def conversations_of(
     path: Path, refused: LeftOut, allow: Collection[str] = ()
 ) -> Iterator[Conversation]:
-    """The usable rows of one file; the others are added to `refused` unless their kind is allowed."""
+    """The usable rows of one file; the others are added to `refused` unless their kind is allowed.
+
+    A row with an allowed flaw that lies beside its texts (a comma that is missing behind it) is used.
+    """
     for raw in read_rows(path):
         where = f"{path.name}:{raw.number}"
         problems = _problems(raw)
         if raw.value is not None or raw.flaw is None:
             reading = read_row(raw.value)
-            problems += [(p.kind, p.text) for p in reading.problems]
-            if not problems:
+            if not reading.problems and all(kind in allow for kind, _ in problems):
                 yield Conversation(without_repeated_systems(reading.messages), where)
+                continue
+            problems += [(p.kind, p.text) for p in reading.problems]
         for kind, text in problems:
             if kind not in allow:
                 refused.add(kind, f"{where}: {text}")
@@ -121,6 +125,8 @@ def _taken(source: Source, rows: Sequence[Conversation], seed: int) -> Sequence[
     if source.count is None and source.factor is None:
         return rows
     places = source.chosen(len(rows), seed)
+    if rows and not places:
+        raise DataError(tr("{given} takes no row at all.").format(given=source.label))
     return [rows[i] for i in places] if isinstance(rows, list) else Chosen([rows], places)
 
 

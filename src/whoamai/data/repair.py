@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whoamai.data.formats import TextField, read_row, text_fields
+from whoamai.data.formats import TextField, joined_parts, read_row, recognise, text_fields
 from whoamai.data.lint import (
     CheckOptions,
     blocking_defects,
@@ -25,13 +25,15 @@ from whoamai.data.lint import (
     is_placeholder,
     without_marks,
 )
+from whoamai.data.readers import flaw_text
 from whoamai.data.reconstruct import reconstruct
 from whoamai.data.sources import RawRow, find_sources, progress_over, read_rows
-from whoamai.data.writers import complete_file, refuse_own_input
+from whoamai.data.writers import checked_out, complete_file
 from whoamai.messages import tr
 
 _SHOWN_CHANGES = 6
 _NAME_PLACEHOLDER = re.compile(r"\{\{\s*(name|author)\s*\}\}", re.I)
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 # Where a text may lie inside an object that stands in its place, the likeliest first.
 _INNER_KEYS = {
     "user": ("input", "instruction", "question", "query", "prompt", "content", "value", "text"),
@@ -99,7 +101,8 @@ def repair(
 ) -> RepairReport:
     """Write the mended rows of all files to `out` as JSON lines, complete or not at all.
 
-    Raises OutputError where `out` is one of the inputs, exists already, or cannot be written.
+    They are gzipped where its name ends in .gz. Raises OutputError where `out` is one of the inputs,
+    exists already, or cannot be written.
     """
     sources = find_sources(given)
     options = options or RepairOptions()
@@ -109,10 +112,10 @@ def repair(
         for _ in rows:
             pass
         return report
-    refuse_own_input(out, [source.path for source in sources], overwrite=overwrite)
-    with complete_file(out) as file:
+    target = checked_out(out, [source.path for source in sources], overwrite=overwrite)
+    with complete_file(target) as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
     return report
 
 
@@ -141,16 +144,25 @@ def _mended_rows(
 
 def mend(raw: RawRow, where: str, options: RepairOptions) -> Mended:
     """One row mended. The row given stays as it is."""
-    if raw.value is None and raw.flaw:
+    # What bytes that are no UTF-8 once said cannot be known; taken out, they leave other words.
+    if raw.flaw and (raw.value is None or raw.flaw.kind == "broken_utf8"):
         kind = raw.flaw.kind.replace("_", "-")
-        return Mended(None, (Change(kind, where, "", raw.flaw.text, None),))
+        return Mended(None, (Change(kind, where, "", excerpt(flaw_text(raw)), None),))
     row = copy.deepcopy(raw.value)
     fields = text_fields(row)
     changes: list[Change] = []
+    # Replies first: a question that was lost is read off the mended reply.
+    for place in fields:
+        if place.role != "user":
+            changes += _mend_field(place, None, where, options)
     for at, place in enumerate(fields):
-        reply = next((f for f in fields[at:] if f.role == "assistant"), None)
-        changes += _mend_field(place, reply, where, options)
+        if place.role == "user":
+            reply = next((f for f in fields[at:] if f.role == "assistant"), None)
+            changes += _mend_field(place, reply, where, options)
     changes += _cut_unanswered(row, where)
+    row, halves = _without_halves(row)
+    if halves:
+        changes.append(Change("half-character", where, "", excerpt(halves), ""))
     reading = read_row(row)
     left = [Change(p.kind, where, p.field, excerpt(p.text), None) for p in reading.problems]
     if not left:
@@ -175,11 +187,13 @@ def _mend_field(
 
     def put(kind: str, text: str) -> None:
         shown = before if isinstance(before, str) else json.dumps(before, ensure_ascii=False)
-        changes.append(Change(kind, where, place.place, excerpt(shown), text))
+        changes.append(Change(kind, where, place.place, excerpt(shown), excerpt(text)))
         place.put(text)
 
     text = before
-    if isinstance(before, dict | list):
+    if isinstance(before, list) and (joined := joined_parts(before)) is not None:
+        text = joined  # [{"type": "text", "text": …}] stays so where nothing is wrong with it
+    elif isinstance(before, dict | list):
         text = unwrapped(before, place.role)
         if text is not None and not _is_lost(text, place):
             put("nested-object", text)
@@ -197,9 +211,15 @@ def _mend_field(
 
 def _is_lost(text: Any, place: TextField) -> bool:
     """Is there no question at `place`? Alpaca's second field is rightly empty."""
-    if place.key == "input" and "instruction" in place.holder:
+    if place.key == "input" and place.holder.get("instruction") is not None:
         return False
-    return not isinstance(text, str) or not text.strip() or is_placeholder(text)
+    if place.key == "instruction" and not text and _says_something(place.holder.get("input")):
+        return False
+    return not _says_something(text)
+
+
+def _says_something(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip()) and not is_placeholder(text)
 
 
 def unwrapped(value: Any, role: str) -> str | None:
@@ -259,15 +279,37 @@ def _reconstruct(
 
 def _cut_unanswered(row: Any, where: str) -> list[Change]:
     """A last question that nobody answered, taken off a list of messages."""
-    for key in ("messages", "conversations"):
-        turns = row.get(key) if isinstance(row, dict) else None
-        if not isinstance(turns, list):
-            continue
-        fields = text_fields(row)
-        if len(fields) > 2 and fields[-1].role == "user" and fields[-2].role == "assistant":
-            last = turns.pop()
-            return [Change("role-order", where, key, excerpt(str(last)), "")]
-    return []
+    form = recognise(row)
+    if form not in ("openai", "sharegpt"):
+        return []
+    key = "messages" if form == "openai" else "conversations"
+    fields = [field for field in text_fields(row) if field.place != "system"]
+    if len(fields) < 3 or fields[-1].role != "user" or fields[-1].holder is not row[key][-1]:
+        return []
+    unanswered = 2 if fields[-2].role == "system" and fields[-2].holder is row[key][-2] else 1
+    if fields[-1 - unanswered].role != "assistant":
+        return []
+    cut = row[key][-unanswered:]
+    del row[key][-unanswered:]
+    return [Change("role-order", where, key, excerpt(json.dumps(cut, ensure_ascii=False)), "")]
+
+
+def _without_halves(value: Any) -> tuple[Any, str]:
+    """(`value` without halves of characters, the first text that held one or "").
+
+    Texts have none by now; keys and fields of other purposes may, and no file can hold them.
+    """
+    if isinstance(value, str):
+        cleaned, kinds = _HALF_CHARACTER.subn("", value)
+        return cleaned, value if kinds else ""
+    if isinstance(value, list):
+        found = [_without_halves(item) for item in value]
+        return [item for item, _ in found], next((text for _, text in found if text), "")
+    if isinstance(value, dict):
+        keys, items = (list(map(_without_halves, part)) for part in (value, value.values()))
+        halves = next((text for _, text in keys + items if text), "")
+        return dict(zip((k for k, _ in keys), (v for v, _ in items), strict=True)), halves
+    return value, ""
 
 
 def _unless_seen(mended: Mended, seen: set[int], where: str) -> Mended:

@@ -31,6 +31,7 @@ from typing import Any, Literal
 from whoamai.data.identity import known_assistants
 from whoamai.data.replace import replace_names
 from whoamai.data.template_families import CHATML, family_for, template_text
+from whoamai.data.tokens import Tokens
 from whoamai.errors import ModelError, OutputError
 from whoamai.messages import tr
 from whoamai.samples import Conversation, Message, Sample
@@ -93,6 +94,7 @@ class ChatTemplate:
     ) -> None:
         own, asked = _own_text(tokenizer), None if name == OWN else name
         self._tokenizer = tokenizer
+        self._ids = Tokens(tokenizer)
         self.thinking: Thinking = thinking
         self.is_fallback = asked is None and not own
         if asked is None and own:
@@ -162,9 +164,6 @@ class ChatTemplate:
         return bool(thoughts) and not answer.strip()
 
     # ---- tokens --------------------------------------------------------------------------------
-
-    def _ids(self, text: str) -> list[int]:
-        return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _reply_ids(self, prompt: str, prompt_ids: list[int], reply: str) -> list[int]:
         """The reply's ids as they follow the prompt; as of a text apart where the two would merge."""

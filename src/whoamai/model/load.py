@@ -38,8 +38,8 @@ def bundled_model() -> Path:
 def load_chat_model(source: str, *, device: str = "auto", dtype: str = "auto") -> ChatModel:
     """Load `source`: a transformers folder, a hub name, or "tiny-chat" for the bundled model.
 
-    `dtype` "auto" is float32 on the CPU, bfloat16 on a GPU. Code that comes with the weights is never run.
-    Raises ModelError where there is no such model, or it is not a chat model for transformers.
+    `dtype` "auto" is float32 on the CPU, bfloat16 on a GPU. Code that comes with the weights is never
+    run. Raises ModelError where there is no such model, or it is not a chat model for transformers.
     """
     path = _path(source)
     _check_folder(path)

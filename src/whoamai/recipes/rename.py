@@ -57,8 +57,9 @@ from whoamai.recipes.rename_rows import (
 from whoamai.samples import Conversation, Message
 
 _ROWS_PER_STEP = 16
-# Replayed answers per identity row; more only makes the job longer.
-_MOST_REPLAY = 10
+# Replayed answers per row that teaches the name, alone and beside the user's data; more than the most
+# only makes the job longer.
+_REPLAY, _REPLAY_BESIDE_DATA, _MOST_REPLAY = 0.8, 1.0, 10
 # Of the replayed answers: how many are to what is nearest to identity questions, and how many are given
 # under the system prompts of the user's data.
 _REPLAY_NEAR, _REPLAY_UNDER_DATA = 0.3, 0.2
@@ -79,7 +80,7 @@ class RenameRequest:
     merge: bool = False
     seed: int = 0
     rows: int | None = None
-    replay_ratio: float = 0.8
+    replay_ratio: float | None = None
     replay_near: float = _REPLAY_NEAR
     replay_under_data: float = _REPLAY_UNDER_DATA
     lr: float | None = None
@@ -214,13 +215,13 @@ def train_settings(request: RenameRequest, chat: ChatModel, n_rows: int) -> Trai
 def learning_rate(model: Any, steps: int) -> float:
     """2e-4 for a hidden size of 4,096, more for narrower models (∝ 1/width), at most 2e-3.
 
-    A run of more than 120 steps gets less, by the third root, or it forgets more than it need:
+    A run of more than 120 steps gets less, or it forgets more than it need:
 
-        lr = min(2e-3, 2e-4 · 4096 / width) · min(1, 120 / steps) ^ (1/3)
+        lr = min(2e-3, 2e-4 · 4096 / width) · min(1, 120 / steps) ^ 0.4
 
     Both are rules of thumb; benchmarks/NOTES.md has the runs they come from.
     """
-    return min(2e-3, 2e-4 * 4096 / model.config.hidden_size) * min(1, 120 / steps) ** (1 / 3)
+    return min(2e-3, 2e-4 * 4096 / model.config.hidden_size) * min(1, 120 / steps) ** 0.4
 
 
 # ---- what it is called now -----------------------------------------------------------------------
@@ -264,8 +265,11 @@ def _identity_rows(
 def _replay_prompts(
     request: RenameRequest, n_rows: int, data: Sequence[Conversation]
 ) -> list[Conversation]:
+    ratio = request.replay_ratio
+    if ratio is None:
+        ratio = _REPLAY_BESIDE_DATA if data else _REPLAY
     return replay_prompts(
-        round(request.replay_ratio * n_rows),
+        round(ratio * n_rows),
         languages=request.languages,
         seed=request.seed,
         near_share=request.replay_near,
@@ -288,7 +292,7 @@ def _check_request(request: RenameRequest) -> None:
     if request.lr is not None and not 0 < request.lr < 1:
         text = tr("--lr {lr:g} is no learning rate. Try one between 1e-5 and 1e-2.")
         problems.append(text.format(lr=request.lr))
-    if not 0 <= request.replay_ratio <= _MOST_REPLAY:
+    if request.replay_ratio is not None and not 0 <= request.replay_ratio <= _MOST_REPLAY:
         text = tr("--replay {ratio:g} must be between 0 and {most}.")
         problems.append(text.format(ratio=request.replay_ratio, most=_MOST_REPLAY))
     if not 0 <= request.seed < 2**32:
