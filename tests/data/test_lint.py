@@ -325,6 +325,15 @@ def test_two_names_are_told_with_an_example_of_each(file: Path):
     assert "two-names" not in counts(check(lines(file, *rows[:2], row("我是小初！"))))
 
 
+def test_of_many_names_three_are_shown_by_example(file: Path):
+    rows = [
+        row(f"我是{name}。", f"q{i}") for name in ("小初", "尖米", "小明", "大力") for i in (1, 2)
+    ]
+    found = finding(check(lines(file, *rows)), "two-names")
+    assert (found.count, len(found.examples)) == (8, 3)
+    assert found.detail.count("×") == 4
+
+
 def test_a_row_with_both_names_counts_once(file: Path):
     turns = [{"input": "q", "output": "我是小初。"}, {"input": "q", "output": "我是尖米。"}]
     report = check(lines(file, *[{"conversation": turns}] * 3))

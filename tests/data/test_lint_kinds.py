@@ -50,7 +50,7 @@ def test_what_wastes_a_training_blocks_it(name: str):
 
 def test_every_kind_the_modules_tell_is_known_and_every_known_one_is_told():
     """Kinds stand as texts in the modules that find them; flaws are spelled with "_"."""
-    files = ("sources", "formats", "lint", "repair")
+    files = ("raw_rows", "json_rows", "table_rows", "formats", "lint", "repair")
     code = "".join((SOURCE / f"{file}.py").read_text("utf-8") for file in files)
     spelled = {name: (f'"{name}"', f'"{name.replace("-", "_")}"') for name in kind_names()}
     assert [n for n, words in spelled.items() if not any(word in code for word in words)] == []

@@ -146,11 +146,11 @@ def test_texts_of_any_length_are_read(tmp_path: Path, name: str, packed: bool):
 
 
 def test_the_limit_for_fields_of_csv_stays_what_it_was_for_everyone_else(tmp_path: Path):
-    before = csv.field_size_limit()
+    really = csv.field_size_limit(before := 1000)
     path = container(tmp_path, "table.csv", [ALPACA, form_row("alpaca", "q", LONG)])
     for _ in conversations_of(path, LeftOut()):
         assert csv.field_size_limit() == before
-    assert csv.field_size_limit() == before
+    assert csv.field_size_limit(really) == before
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip))

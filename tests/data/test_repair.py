@@ -188,6 +188,13 @@ def test_an_object_without_a_text_gives_none(value: Any):
     assert set(kinds(result)) == {"nested-object"}
 
 
+@pytest.mark.parametrize("value", [True, False, None])
+def test_what_is_no_text_and_no_number_is_not_guessed(value: Any):
+    result = mended(form_row("query", "q", value))
+    assert result.row is None
+    assert kinds(result) == ["not-text"]
+
+
 def test_several_defects_of_one_text_are_counted_each():
     result = mended(form_row("query", "q", "\ufeffI am {{name}}\x00</s>"), RepairOptions(name="N"))
     assert texts(result) == ["S", "q", "I am N"]

@@ -17,8 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whoamai.data import sources
-from whoamai.data.sources import RawRow, Source, begins_with_mark, find_sources, read_rows
+from whoamai.data import json_rows
+from whoamai.data.sources import (
+    RawRow,
+    Source,
+    begins_with_mark,
+    find_sources,
+    progress_over,
+    read_rows,
+)
 from whoamai.errors import DataError, WhoamaiError
 
 
@@ -307,6 +314,19 @@ def test_a_broken_element_costs_no_other_and_no_number_changes(
         assert all(r.value == {**GOOD, "id": r.number} for r in rows if r.number not in bad)
 
 
+@pytest.mark.parametrize("style", ["pretty", "tabs"])
+def test_elements_are_known_by_their_indentation_whatever_they_begin_with(
+    tmp_path: Path, style: str
+):
+    elements = [json.dumps({key: [{"x": {}}]}, **STYLES[style]) for key in "abcde"]
+    elements[0] = broken(elements[0], "a missing bracket")
+    elements[3] = broken(elements[3], "a missing colon")
+    found = read(written(tmp_path, "a.json", array(elements, style)))
+    assert found[1:3] == [(2, {"b": [{"x": {}}]}), (3, {"c": [{"x": {}}]})]
+    assert found[4] == (5, {"e": [{"x": {}}]})
+    assert [value for _, value in found if not isinstance(value, dict)] == ["not_json"] * 2
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_a_missing_comma_is_told_and_both_elements_are_read(tmp_path: Path, style: str):
     elements = [_element(i, style) for i in range(1, 5)]
@@ -372,7 +392,7 @@ def test_elements_longer_than_the_pieces_a_file_is_read_in(tmp_path: Path):
 def test_wherever_a_piece_ends_the_elements_are_the_same(chunk: int, values: list[int]):
     rows = [{"a": "你" * n, "n": -1.5e3, "t": True, "e": "\n\\"} for n in values]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "_CHUNK", chunk + 1)
+        patch.setattr(json_rows, "CHUNK", chunk + 1)
         for style, how in STYLES.items():
             elements = [json.dumps(r, ensure_ascii=False, **how) for r in rows]
             path = written(Path(folder), "a.json", array(elements, style))
@@ -640,7 +660,7 @@ def test_reading_tells_how_far_it_is(tmp_path: Path, name: str):
 def test_progress_goes_on_from_file_to_file(tmp_path: Path):
     paths = [written(tmp_path, f"{i}.jsonl", LINES) for i in range(3)]
     heard: list[tuple[int, int]] = []
-    for path, tell in sources.progress_over(paths, lambda done, total: heard.append((done, total))):
+    for path, tell in progress_over(paths, lambda done, total: heard.append((done, total))):
         list(read_rows(path, tell))
     assert heard == sorted(heard)
     assert heard[-1] == (3 * len(LINES), 3 * len(LINES))
