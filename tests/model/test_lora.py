@@ -8,7 +8,14 @@ from torch import nn
 
 from tests.models import make_model, save_chat_model
 from whoamai.errors import ModelError
-from whoamai.model.lora import add_lora, linear_layers, merge, save_adapter, without_adapter
+from whoamai.model.lora import (
+    add_lora,
+    added_up,
+    linear_layers,
+    merge,
+    save_adapter,
+    without_adapter,
+)
 
 FAMILIES = ["Llama", "Qwen2", "Qwen3"]
 IDS = torch.arange(1, 13).reshape(2, 6)
@@ -162,3 +169,24 @@ def test_merged_weights_are_rounded_once_to_the_precision_asked_for():
     assert {p.dtype for p in merged.parameters()} == {torch.bfloat16}
     assert torch.allclose(weight.float(), exact.to(torch.bfloat16).float(), rtol=2**-7, atol=0)
     assert (weight.float() - exact).abs().max() <= exact.abs().max() * 2**-8
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_added_up_it_answers_the_same_and_is_afterwards_as_it_was(family: str):
+    tuned = moved(with_lora(make_model(family)))
+    before, adapter = logits(tuned), {n: p.clone() for n, p in tuned.named_parameters()}
+    with added_up(tuned):
+        assert any(getattr(m, "merged", False) for m in tuned.modules())
+        assert torch.allclose(logits(tuned), before, atol=1e-5)
+    assert not any(getattr(m, "merged", False) for m in tuned.modules())
+    for name, p in tuned.named_parameters():
+        assert torch.allclose(p, adapter[name], atol=1e-6), name
+        assert "lora_" not in name or torch.equal(p, adapter[name])
+
+
+def test_in_a_short_format_nothing_is_added_up():
+    tuned = moved(with_lora(make_model("Llama", dtype=torch.bfloat16)))
+    weights = {n: p.clone() for n, p in tuned.named_parameters()}
+    with added_up(tuned):
+        assert not any(getattr(m, "merged", False) for m in tuned.modules())
+    assert all(torch.equal(p, weights[n]) for n, p in tuned.named_parameters())

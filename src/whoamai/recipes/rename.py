@@ -43,7 +43,7 @@ from whoamai.evaluate.talk import Talk
 from whoamai.events import Events, JsonlFile, Note, Progress, Result
 from whoamai.messages import tr
 from whoamai.model.load import BUNDLED, ChatModel, load_chat_model
-from whoamai.model.lora import add_lora, merge, save_adapter
+from whoamai.model.lora import add_lora, added_up, merge, save_adapter
 from whoamai.recipes.output import check_space, complete_folder, folder_name, problems_with_folder
 from whoamai.recipes.rename_rows import (
     DataRequest,
@@ -166,7 +166,7 @@ def _learn(
             lambda done, total, values: events.emit(Progress("train", done, total, values)),
         )
 
-    with events.stage("after", tr("Asking again")):
+    with events.stage("after", tr("Asking again")), added_up(tuned):
         identity_after = talk.answers([q.conversation for q in asked], "after")
         general_after = talk.answers([q.conversation for q in general], "after")
 
