@@ -592,3 +592,10 @@ def test_the_seeds_broken_file_is_refused_with_the_reason(shared_data: Path):
     with pytest.raises(DataError, match="input is an object") as error:
         read_conversations(shared_data / "assistant_Tuner.jsonl")
     assert "1500 rows cannot be used" in str(error.value)
+
+
+def test_a_file_of_which_every_row_was_left_out_is_told_from_one_without_rows(tmp_path: Path):
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"instruction": {"a": 1}, "output": "x"}\n', "utf-8")
+    with pytest.raises(DataError, match="every row has something wrong"):
+        read_conversations(path, allow=["nested-object"])

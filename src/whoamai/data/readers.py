@@ -139,6 +139,9 @@ def _joined(parts: Sequence[Sequence[Conversation]]) -> Sequence[Conversation]:
 def _nothing_in(source: Source) -> str:
     if not _has_text(source.path):
         return tr("{path} is empty. Give a file with data.").format(path=source.path)
+    if any(raw.value is not None for raw in read_rows(source.path)):
+        text = tr("{path}: every row has something wrong that keeps it from being used.")
+        return text.format(path=source.path) + " " + tr("whoamai data check says what.")
     return tr("{path} holds no rows. Give a file with data.").format(path=source.path)
 
 
