@@ -84,7 +84,7 @@ def test_more_identity_rows_are_made_beside_much_data(rows: int | None, data: in
 
 def generated(**changes) -> list[Conversation]:
     settings = {"languages": ["en"], "rows": 60, "beside": 0, "seed": 0, "default_system": None}
-    old = SelfDescription(("Qwen",), ("Alibaba Cloud",))
+    old = changes.pop("old", SelfDescription(("Qwen",), ("Alibaba Cloud",)))
     identity = changes.pop("identity", Identity("Aurora", "Dawn Ltd"))
     return identity_rows(identity, old, **{**settings, **changes})
 
@@ -102,6 +102,11 @@ def test_a_templates_default_system_prompt_is_trained_with_replaced_and_without_
     assert set(given) == {RENAMED, ""}
     assert abs(len(given) - 2 * len(bare) / 3) <= 1
     assert all(a == b for i, (a, b) in enumerate(zip(plain, under, strict=True)) if i not in bare)
+
+
+def test_names_in_the_default_are_replaced_whole_though_the_model_never_gave_them():
+    under = generated(default_system=DEFAULT, old=SelfDescription((), ()))
+    assert RENAMED in {c.messages[0].text for c in under}
 
 
 def test_a_default_that_would_still_name_the_old_maker_is_not_trained_with():

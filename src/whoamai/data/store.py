@@ -7,6 +7,7 @@ the rows at hand, whatever the size of the file (`python benchmarks/data_large.p
 from __future__ import annotations
 
 import tempfile
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -18,7 +19,23 @@ from whoamai.samples import Conversation, Message
 _ROWS_AT_ONCE = 1000
 
 
-class StoredConversations(Sequence[Conversation]):
+class _Rows(Sequence[Conversation]):
+    """Conversations that are made when they are asked for, one by one or as a list of several."""
+
+    @overload
+    def __getitem__(self, at: int) -> Conversation: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Conversation]: ...
+    def __getitem__(self, at: int | slice) -> Conversation | list[Conversation]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        return self._row(at)
+
+    @abstractmethod
+    def _row(self, at: int) -> Conversation: ...
+
+
+class StoredConversations(_Rows):
     """A sequence whose rows lie in a temporary folder, which goes when the sequence does."""
 
     def __init__(self, conversations: Iterable[Conversation]) -> None:
@@ -28,20 +45,14 @@ class StoredConversations(Sequence[Conversation]):
     def __len__(self) -> int:
         return len(self._table)
 
-    @overload
-    def __getitem__(self, at: int) -> Conversation: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Conversation]: ...
-    def __getitem__(self, at: int | slice) -> Conversation | list[Conversation]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
+    def _row(self, at: int) -> Conversation:
         return _conversation(self._table[at])
 
     def __iter__(self) -> Iterator[Conversation]:
         return map(_conversation, self._table)
 
 
-class Chosen(Sequence[Conversation]):
+class Chosen(_Rows):
     """Rows of other sequences laid end to end, in the order of `places`; nothing is copied."""
 
     def __init__(self, parts: Sequence[Sequence[Conversation]], places: Sequence[int]) -> None:
@@ -51,13 +62,7 @@ class Chosen(Sequence[Conversation]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, at: int) -> Conversation: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Conversation]: ...
-    def __getitem__(self, at: int | slice) -> Conversation | list[Conversation]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
+    def _row(self, at: int) -> Conversation:
         place = self._places[at]
         part = bisect_right(self._starts, place) - 1
         return self._parts[part][place - self._starts[part]]

@@ -28,6 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from whoamai.data.claims import name_pattern
 from whoamai.data.identity import known_assistants
 from whoamai.data.replace import replace_names
 from whoamai.data.template_families import CHATML, family_for, template_text
@@ -356,7 +357,7 @@ def thinking_part(text: str) -> tuple[str, str]:
 
 
 def identity_named_in(text: str) -> tuple[str, ...]:
-    """The known assistants and makers that `text` names, in their own spelling, as whole words.
+    """The known assistants and makers that `text` names, as claims.name_pattern() finds them.
 
     >>> identity_named_in("You are Qwen, created by Alibaba Cloud.")
     ('Qwen', 'Alibaba')
@@ -367,11 +368,7 @@ def identity_named_in(text: str) -> tuple[str, ...]:
 @cache
 def _known_names() -> tuple[tuple[str, re.Pattern[str]], ...]:
     assistants, makers = known_assistants()
-    border = r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])"
-    return tuple(
-        (name, re.compile(border.replace("{}", re.escape(name)) if name.isascii() else name))
-        for name in dict.fromkeys((*assistants, *makers))
-    )
+    return tuple((name, name_pattern(name)) for name in dict.fromkeys((*assistants, *makers)))
 
 
 def default_system_variants(

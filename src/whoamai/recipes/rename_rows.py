@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from whoamai.data.claims import claimed_makers
 from whoamai.data.identity import Identity, known_assistants, training_conversations
 from whoamai.data.lint import CheckOptions, Finding, check
 from whoamai.data.readers import read_conversations
@@ -140,10 +141,12 @@ def _system_variants(
 ) -> Sequence[str | None]:
     """The ways in which the model can be asked; a renamed default that still names others is none."""
     named = identity_named_in(default_system or "")
-    makers = {*old.makers, *known_assistants()[1]}
+    # "Alibaba Cloud" whole, also where only "Alibaba" is known.
+    made_by = (*old.makers, *claimed_makers(default_system or ""))
+    makers = {*made_by, *known_assistants()[1]}
     new = {name: identity.name for name in (*old.names, *named) if name not in makers}
     if identity.author:
-        new |= {maker: identity.author for maker in (*old.makers, *named) if maker in makers}
+        new |= {maker: identity.author for maker in (*made_by, *named) if maker in makers}
     variants = default_system_variants(default_system, new)
     own = {identity.name, identity.author}
     return [v for v in variants if not v or not set(identity_named_in(v)) - own]
