@@ -12,7 +12,23 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "whoamai"
 
 # Top to bottom. Parts of one floor do not import each other, but for those of the first.
 FLOORS = (
-    ("cli", "cli_data", "__main__", "terminal", "terminal_data", "terminal_preview"),
+    (
+        "cli",
+        "cli_config",
+        "cli_data",
+        "cli_doctor",
+        "cli_explain",
+        "cli_train",
+        "__main__",
+        "terminal",
+        "terminal_data",
+        "terminal_doctor",
+        "terminal_numbers",
+        "terminal_plan",
+        "terminal_preview",
+        "terminal_prose",
+        "terminal_train",
+    ),
     ("chat", "web"),
     ("recipes",),
     ("plan",),

@@ -1,4 +1,4 @@
-"""Collect the texts in tr("…") into the Chinese catalogue and compile it.
+"""Collect the texts in tr("…") and later("…") into the Chinese catalogue and compile it.
 
 python tools/messages.py           update locale/zh_CN/LC_MESSAGES/whoamai.po, compile the .mo
 python tools/messages.py --check   change nothing; exit 1 if either is out of date or a
@@ -56,7 +56,7 @@ def main() -> int:
 def _updated() -> Catalog:
     """The catalogue on disk with the texts of the source: new ones empty, vanished ones gone."""
     template = Catalog(project="whoamai")
-    found = extract_from_dir(str(SOURCE), keywords={"tr": None}, comment_tags=())
+    found = extract_from_dir(str(SOURCE), keywords={"tr": None, "later": None}, comment_tags=())
     for file, _, message, *_ in sorted(found, key=lambda f: (f[0], f[1])):
         template.add(message, locations=[(file, 1)])
     if PO.exists():

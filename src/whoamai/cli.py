@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from whoamai import __version__
+from whoamai import cli_train
 from whoamai.cli_data import data_app
 from whoamai.errors import WhoamaiError
 from whoamai.messages import tr
@@ -25,6 +26,7 @@ app = typer.Typer(
     help=tr("Give a chat model a new name, and prove that it answers to it and forgot nothing."),
 )
 app.add_typer(data_app, name="data", rich_help_panel=tr("Step by step"))
+cli_train.register(app)
 
 _JOB = tr("The whole job")
 _WHAT, _HOW, _WHERE = tr("What to learn"), tr("How to learn it"), tr("Where it goes")

@@ -43,10 +43,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a stage found out; `data` can be written as JSON."""
+    """What a stage found out; `data` can be written as JSON: a mapping, or a dataclass made of such."""
 
     name: str
-    data: Mapping[str, Any]
+    data: Any
 
 
 _T = TypeVar("_T")

@@ -2,10 +2,11 @@
 
     Conversation  text; which replies are trained on            made by data/readers, data/identity
     Sample        token ids; which of them are targets           made by data/templates
-    Batch         padded rows; targets as (position, token)      made by data/loader
+    Pack          a forest of rows in one sequence               made by data/packing
+    Batch         padded rows, where a model cannot fork         made by data/loader
 
 Nothing downstream of a type decides again what the type already says: templates decide the text and
-the targets, the loader pads, the engine neither shifts, masks nor truncates.
+the targets, packing and loader shift and pad, the engine neither shifts, masks nor truncates.
 """
 
 from __future__ import annotations
@@ -75,5 +76,36 @@ class Batch:
         return int(self.attention_mask_RT.sum())
 
     @property
+    def n_rows(self) -> int:
+        return len(self.input_ids_RT)
+
+    @property
     def n_targets(self) -> int:
         return self.token_N.numel()
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Rows of one forward pass as a prefix forest in one sequence (docs/design.md draws one).
+
+    Shapes: T tokens, which are the forest's `n_nodes` nodes depth first and then padding; N targets
+    that differ. Query q sees key k exactly when k <= q and q < subtree_end_T[k]; a padding token sees
+    itself. position_T is a node's depth, its place in every row that goes through it.
+
+    The hidden state at place_N[n] predicts token_N[n]; weight_N[n] rows share that target. The shift is
+    done here: a row's last target is never fed in, nor is what comes behind it.
+    """
+
+    input_ids_T: torch.Tensor
+    position_T: torch.Tensor
+    subtree_end_T: torch.Tensor
+    place_N: torch.Tensor
+    token_N: torch.Tensor
+    weight_N: torch.Tensor
+    n_nodes: int
+    n_rows: int
+    n_logical: int  # tokens of its rows, had nothing been shared
+
+    @property
+    def n_targets(self) -> int:
+        return int(self.weight_N.sum())

@@ -41,7 +41,7 @@ class TerminalListener:
     """Draws stages as bars and notes as lines. Use as a context manager around the job."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
@@ -60,11 +60,11 @@ class TerminalListener:
                 self._bars.start()  # not before: an empty display leaves a blank line behind
                 self._task = self._bars.add_task(text, total=None, values="")
             case ev.Progress(done=done, total=total, values=values) if self._task is not None:
-                shown = "  ".join(f"{label} {_number(values[k])}" for k, label in _watched(values))
+                shown = "  ".join(f"{label} {number(values[k])}" for k, label in _watched(values))
                 self._bars.update(self._task, completed=done, total=total, values=shown)
             case ev.Note(text=text, level=level):
                 style = "yellow" if level == "warning" else ""
-                self._console.print(Text(text, style=style))
+                self.console.print(Text(text, style=style))
             case ev.Result(name="stage"):
                 self._finish()
 
@@ -92,11 +92,18 @@ class TerminalListener:
 
 def _watched(values: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     """What of `values` is worth a place on the line, and its label; the rest is in events.jsonl."""
-    labels = {"loss": tr("loss"), "lr": tr("lr"), "tokens_per_s": tr("tokens/s")}
+    labels = {
+        "loss": tr("loss"),
+        "grad_norm": tr("grad"),
+        "lr": tr("lr"),
+        "tokens_per_s": tr("tokens/s"),
+        "memory_gib": tr("GiB"),
+    }
     return ((key, label) for key, label in labels.items() if key in values)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A value in a few characters: 12,345; 0.123; 2.0e-05."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1e}" if 0 < value < 0.001 else f"{value:.3g}"

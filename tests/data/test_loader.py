@@ -4,51 +4,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whoamai.data.loader import batches_of_step, pad, plan_steps
+from whoamai.data.loader import batches_of_step, pad
 from whoamai.samples import Sample
 
 
 def sample(*ids: int, targets: int = 1) -> Sample:
     """A row whose last `targets` tokens are to be predicted."""
     return Sample(ids, (False,) * (len(ids) - targets) + (True,) * targets)
-
-
-@given(st.integers(1, 200), st.integers(1, 40), st.integers(1, 3), st.integers(0, 9))
-def test_the_steps_of_every_epoch_hold_every_row_once(n_rows, rows_per_step, epochs, seed):
-    steps = plan_steps(n_rows, rows_per_step=rows_per_step, epochs=epochs, seed=seed)
-    per_epoch = len(steps) // epochs
-    for epoch in range(epochs):
-        rows = [r for step in steps[epoch * per_epoch : (epoch + 1) * per_epoch] for r in step]
-        assert sorted(rows) == list(range(n_rows))
-
-
-@given(st.integers(1, 200), st.integers(1, 40))
-def test_the_steps_of_an_epoch_differ_by_at_most_one_row(n_rows, rows_per_step):
-    sizes = [len(s) for s in plan_steps(n_rows, rows_per_step=rows_per_step, epochs=1, seed=0)]
-    assert max(sizes) <= rows_per_step
-    assert max(sizes) - min(sizes) <= 1
-
-
-def test_there_are_no_more_steps_than_needed():
-    assert len(plan_steps(64, rows_per_step=32, epochs=1, seed=0)) == 2
-    assert len(plan_steps(65, rows_per_step=32, epochs=1, seed=0)) == 3
-
-
-def test_the_same_seed_gives_the_same_order():
-    assert plan_steps(50, rows_per_step=8, epochs=2, seed=1) == plan_steps(
-        50, rows_per_step=8, epochs=2, seed=1
-    )
-
-
-def test_another_seed_gives_another_order():
-    assert plan_steps(50, rows_per_step=8, epochs=1, seed=1) != plan_steps(
-        50, rows_per_step=8, epochs=1, seed=2
-    )
-
-
-def test_every_epoch_has_an_order_of_its_own():
-    steps = plan_steps(50, rows_per_step=50, epochs=2, seed=1)
-    assert steps[0] != steps[1]
 
 
 def test_rows_are_padded_on_the_right_and_padding_is_seen_by_nothing():

@@ -1,124 +1,84 @@
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 import transformers
 
+from tests.engine.rows import lora, reference_loss, samples
 from tests.models import make_model
-from whoamai.data.loader import batches_of_step, pad
-from whoamai.engine.trainer import (
-    TrainLog,
-    TrainSettings,
-    changes_logits,
-    rows_beyond_context,
-    target_loss,
-    train,
-)
+from whoamai.data.steps import StepSize
+from whoamai.engine.precision import precision_for
+from whoamai.engine.probe import probe
+from whoamai.engine.schedule import Schedule, make_schedule
+from whoamai.engine.trainer import StepReport, Trainer, TrainSettings, rows_beyond_context
 from whoamai.errors import ModelError
+from whoamai.events import Events, Note
 from whoamai.model.lora import add_lora
 from whoamai.samples import Sample
 
-SETTINGS = TrainSettings(lr=1e-2, rows_per_step=4, seed=0)
-FAMILIES = ["Llama", "Qwen2", "Qwen3", "Gemma2", "Granite", "Cohere"]
-CHANGES = {
-    "Gemma2": {"final_logit_softcapping": 5.0, "head_dim": 8},
-    "Granite": {"logits_scaling": 4.0},
-    "Cohere": {"logit_scale": 0.25},
-}
+SETTINGS = TrainSettings(betas=(0.9, 0.99))
 
 
-def samples(n: int, *, seed: int = 0) -> list[Sample]:
-    """Rows of 4 to 24 tokens with targets in two places."""
-    rng = random.Random(seed)
-    rows = []
-    for _ in range(n):
-        length = rng.randrange(4, 25)
-        ids = tuple(rng.randrange(3, 319) for _ in range(length))
-        rows.append(Sample(ids, tuple(i in (2, length - 1) or i > 8 for i in range(length))))
-    return rows
+def schedule_of(
+    rows: list[Sample],
+    *,
+    rows_per_step: int = 4,
+    epochs: int = 1,
+    lr: float = 1e-2,
+    seed: int = 0,
+    warmup_ratio: float = 0.1,
+) -> Schedule:
+    lengths = [len(row.input_ids) for row in rows]
+    size = StepSize(rows=rows_per_step)
+    return make_schedule(lengths, size, epochs=epochs, seed=seed, lr=lr, warmup_ratio=warmup_ratio)
 
 
-def lora(family: str = "Qwen3", **changes):
-    model = make_model(family, **{**CHANGES.get(family, {}), **changes})
-    return add_lora(model, r=4, alpha=8, dropout=0.0, seed=0)
+def trainer_of(
+    model,
+    rows: list[Sample],
+    settings: TrainSettings = SETTINGS,
+    *,
+    listen=None,
+    dtype="float32",
+    **schedule,
+) -> Trainer:
+    return Trainer(
+        model,
+        rows,
+        schedule_of(rows, **schedule),
+        settings,
+        precision=precision_for(dtype, "cpu"),
+        events=Events([listen] if listen else []),
+    )
 
 
-def reference_loss(model, rows: list[Sample]) -> torch.Tensor:
-    """Each row alone, whole logits, labels shifted by hand."""
-    total = torch.zeros((), dtype=torch.float64)
-    for row in rows:
-        logits = model(input_ids=torch.tensor([row.input_ids]), use_cache=False).logits[0, :-1]
-        labels = torch.tensor(
-            [i if t else -100 for i, t in zip(row.input_ids, row.is_target, strict=True)][1:]
-        )
-        total = total + F.cross_entropy(logits.double(), labels, reduction="sum")
-    return total
+def trained(
+    settings: TrainSettings = SETTINGS, *, n: int = 12, model=None, **schedule
+) -> tuple[dict[str, torch.Tensor], list[StepReport]]:
+    model = model or lora()
+    reports = list(trainer_of(model, samples(n), settings, **schedule).steps())
+    return {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}, reports
 
 
-def gradients(model, loss: torch.Tensor) -> torch.Tensor:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, trained)]).double()
+def losses(reports: list[StepReport]) -> list[float]:
+    return [report.loss for report in reports]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_loss_and_gradients_equal_those_of_whole_logits_row_by_row(family: str, dtype):
-    model = lora(family).to(dtype)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if "lora_B" in name:
-                p.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
-    rows = samples(6)
-    loss = target_loss(model, pad(rows), whole=changes_logits(model, rows[0]))
-    reference = reference_loss(model, rows)
-    assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
-    ours, theirs = gradients(model, loss), gradients(model, reference)
-    assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_class_that_changes_its_logits_is_known(family: str, dtype):
-    model = make_model(family, **CHANGES.get(family, {}))
-    assert changes_logits(model.to(dtype), samples(1)[0]) is (family in CHANGES)
-
-
-def test_a_change_is_known_by_what_it_does_and_not_by_its_name():
-    class Louder(transformers.Qwen3ForCausalLM):
-        def forward(self, *args, **given):
-            output = super().forward(*args, **given)
-            output.logits = output.logits * 1.01
-            return output
-
-    class Narrower(transformers.Qwen3ForCausalLM):
-        def __init__(self, config):
-            super().__init__(config)
-            self.lm_head.register_forward_pre_hook(lambda m, given: (given[0] / 2,))
-
-    config = make_model().config
-    for changed in (Louder(config), Narrower(config)):
-        assert changes_logits(changed, samples(1)[0])
-        rows = samples(3)
-        loss = target_loss(changed, pad(rows), whole=True)
-        assert loss.item() == pytest.approx(reference_loss(changed, rows).item(), rel=1e-5)
-
-
-def test_a_cap_that_hardly_shows_on_small_logits_is_known():
-    model = make_model("Gemma2", head_dim=8, final_logit_softcapping=1000.0)
-    assert changes_logits(model.to(torch.bfloat16), samples(1)[0])
+def curves_agree(ours: list[StepReport], theirs: list[StepReport]) -> None:
+    assert losses(ours) == pytest.approx(losses(theirs), rel=2e-4)
+    assert [r.targets for r in ours] == [r.targets for r in theirs]
+    assert [r.logical_tokens for r in ours] == [r.logical_tokens for r in theirs]
 
 
 def test_training_takes_the_whole_logits_of_a_class_that_changes_them():
     """Granite divides them by 4: what the head makes at targets alone would give another loss."""
     rows = samples(4)
-    log = train(lora("Granite"), rows, SETTINGS, lambda *_: None)
+    (report,) = trainer_of(lora("Granite"), rows).steps()
     n_targets = sum(sum(r.is_target[1:]) for r in rows)
     expected = reference_loss(lora("Granite"), rows).item() / n_targets
-    assert log.losses == [pytest.approx(expected, rel=1e-5)]
+    assert report.loss == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -127,122 +87,230 @@ def test_rows_longer_than_the_models_context_are_counted(wrap: bool):
     assert rows_beyond_context(lora() if wrap else make_model(), rows) == [2, 3]
 
 
-def test_a_plain_class_computes_the_head_at_targets_only():
-    model = lora()
-    seen = []
-    model.get_output_embeddings().register_forward_hook(lambda m, i, o: seen.append(i[0].shape))
-    batch = pad(samples(3))
-    target_loss(model, batch, whole=False)
-    assert seen == [(batch.n_targets, 32)]
-
-
-def test_half_precision_losses_are_summed_in_float32():
-    assert (
-        target_loss(lora().to(torch.bfloat16), pad(samples(2)), whole=False).dtype == torch.float32
-    )
-
-
-def trained(settings: TrainSettings = SETTINGS, n: int = 12) -> tuple[dict, TrainLog]:
-    model = lora()
-    log = train(model, samples(n), settings, lambda *_: None)
-    return {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}, log
-
-
 def test_the_same_seed_trains_to_the_same_bits():
-    first, log = trained()
+    first, reports = trained()
     torch.rand(3)
     second, other = trained()
-    assert log.losses == other.losses
+    assert losses(reports) == losses(other)
     assert all(torch.equal(first[k], second[k]) for k in first)
 
 
 def test_another_seed_trains_to_another_result():
     first, _ = trained()
-    second, _ = trained(replace(SETTINGS, seed=1))
+    second, _ = trained(seed=1)
     assert not all(torch.equal(first[k], second[k]) for k in first)
 
 
 def test_the_memory_at_hand_changes_no_result():
-    """One batch a step, or a row at a time: equal but for the rounding of sums."""
-    whole, log = trained(replace(SETTINGS, tokens_per_batch=10_000))
-    single, other = trained(replace(SETTINGS, tokens_per_batch=1))
-    assert other.losses == pytest.approx(log.losses, rel=1e-4)
-    assert other.targets == log.targets
+    """A step in one pass, or in many: equal but for the rounding of sums."""
+    whole, reports = trained(replace(SETTINGS, tokens_per_pass=10_000), epochs=3)
+    single, other = trained(replace(SETTINGS, tokens_per_pass=1), epochs=3)
+    curves_agree(reports, other)
     for k in whole:
-        assert torch.allclose(whole[k], single[k], atol=2e-4), k
+        assert torch.allclose(whole[k], single[k], atol=5e-4), k
+
+
+def test_sharing_beginnings_changes_no_result_and_computes_less():
+    shared, reports = trained(epochs=3)
+    apart, other = trained(replace(SETTINGS, share_prefixes=False), epochs=3)
+    curves_agree(reports, other)
+    for k in shared:
+        assert torch.allclose(shared[k], apart[k], atol=5e-4), k
+    assert all(r.computed_tokens <= r.logical_tokens for r in reports)
+    assert sum(r.computed_tokens for r in reports) < sum(r.computed_tokens for r in other)
+
+
+def test_checkpointing_activations_changes_no_result():
+    model = lora()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    _, reports = trained(model=model, epochs=2)
+    _, other = trained(epochs=2)
+    curves_agree(reports, other)
+
+
+def test_a_model_that_cannot_fork_is_trained_row_by_row_and_this_is_said():
+    """A recurrent model carries what it has read along: a fork's second branch would read the first."""
+    config = transformers.MambaConfig(
+        vocab_size=320, hidden_size=32, num_hidden_layers=2, state_size=4
+    )
+    torch.manual_seed(0)
+    model = transformers.MambaForCausalLM(config)
+    model = add_lora(model, r=4, alpha=8, dropout=0.0, seed=0, target_modules=["in_proj"])
+    told = []
+    trainer = trainer_of(model, samples(4), listen=told.append)
+    assert trainer.alone_because
+    assert [e for e in told if isinstance(e, Note) and e.level == "warning"]
+    (report,) = trainer.steps()
+    assert report.computed_tokens == report.logical_tokens
 
 
 def test_a_steps_loss_is_the_mean_over_its_targets():
     rows = samples(4)
-    log = train(lora(), rows, replace(SETTINGS, tokens_per_batch=40), lambda *_: None)
+    settings = replace(SETTINGS, tokens_per_pass=40)
+    (report,) = trainer_of(lora(), rows, settings).steps()
     n_targets = sum(sum(r.is_target[1:]) for r in rows)
     expected = reference_loss(lora(), rows).item() / n_targets
-    assert log.losses == [pytest.approx(expected, rel=1e-5)]
+    assert report.loss == pytest.approx(expected, rel=1e-5)
+    assert report.targets == n_targets
 
 
 def test_a_few_rows_are_learned_by_heart():
     model = lora()
     model.get_output_embeddings().weight.data.mul_(30)  # random heads hardly tell tokens apart
-    log = train(model, samples(2), replace(SETTINGS, lr=3e-2, max_epochs=40), lambda *_: None)
-    assert log.losses[-1] < log.losses[0] / 3
+    reports = list(trainer_of(model, samples(2), lr=3e-2, epochs=40).steps())
+    assert reports[-1].loss < reports[0].loss / 3
 
 
 def test_only_what_can_be_trained_changes():
     model = lora()
     frozen = {k: p.detach().clone() for k, p in model.named_parameters() if not p.requires_grad}
-    train(model, samples(4), SETTINGS, lambda *_: None)
+    list(trainer_of(model, samples(4)).steps())
     now = dict(model.named_parameters())
     assert all(torch.equal(now[k], frozen[k]) for k in frozen)
 
 
-def test_every_step_is_told_with_its_values():
-    told = []
-    train(lora(), samples(9), SETTINGS, lambda done, total, v: told.append((done, total, set(v))))
-    values = {"loss", "lr", "grad_norm", "tokens_per_s"}
-    assert told == [(1, 3, values), (2, 3, values), (3, 3, values)]
+def test_a_whole_model_can_be_trained():
+    model = make_model("Llama")
+    before = {k: p.detach().clone() for k, p in model.named_parameters()}
+    reports = list(trainer_of(model, samples(8), lr=1e-3, epochs=4).steps())
+    assert reports[-1].loss < reports[0].loss
+    now = dict(model.named_parameters())
+    unmoved = [k for k in before if torch.equal(now[k], before[k])]
+    assert unmoved == []
 
 
-def test_the_log_counts_tokens_and_targets_without_padding():
+def test_steps_are_numbered_and_know_their_epoch():
+    _, reports = trained(n=9, epochs=2)
+    assert [(r.done, r.total, r.epoch) for r in reports] == [
+        (1, 6, 1),
+        (2, 6, 1),
+        (3, 6, 1),
+        (4, 6, 2),
+        (5, 6, 2),
+        (6, 6, 2),
+    ]
+
+
+def test_tokens_and_targets_are_counted_without_what_is_not_fed_in():
+    """A row's last target is only predicted: one token less goes in."""
     rows = samples(9)
-    log = train(lora(), rows, SETTINGS, lambda *_: None)
-    assert log.tokens == sum(len(r.input_ids) for r in rows)
-    assert log.targets == sum(sum(r.is_target[1:]) for r in rows)
-    assert len(log.losses) == len(log.learning_rates) == 3
+    reports = list(trainer_of(lora(), rows).steps())
+    assert sum(r.logical_tokens for r in reports) == sum(len(r.input_ids) - 1 for r in rows)
+    assert sum(r.targets for r in reports) == sum(sum(r.is_target[1:]) for r in rows)
 
 
-def test_the_learning_rate_warms_up_and_falls():
-    _, log = trained(replace(SETTINGS, warmup_ratio=0.5, rows_per_step=2))
-    assert log.learning_rates[0] < SETTINGS.lr
-    assert max(log.learning_rates) == pytest.approx(SETTINGS.lr)
-    assert log.learning_rates[-1] < SETTINGS.lr / 2
+def test_the_learning_rates_are_those_of_the_schedule():
+    rows = samples(12)
+    trainer = trainer_of(lora(), rows, rows_per_step=2, warmup_ratio=0.5)
+    reports = list(trainer.steps())
+    assert [r.lr for r in reports] == [trainer.schedule.lr(i) for i in range(6)]
 
 
-def test_a_loss_that_is_no_number_ends_training_with_a_cure():
-    model = lora()
+def test_a_run_goes_on_from_any_step_to_the_same_bits():
+    rows, model = samples(12), lora(dropout=0.1)
+    torch.manual_seed(5)
+    straight = trainer_of(model, rows, epochs=2)
+    list(straight.steps())
+    torch.manual_seed(5)
+    other = trainer_of(lora(dropout=0.1), rows, epochs=2)
+    steps = other.steps()
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    assert other.done == 3
+    list(other.steps())
+    ours = dict(other.model.named_parameters())
+    assert all(torch.equal(p, ours[k]) for k, p in straight.model.named_parameters())
+
+
+def bad_head(model):
     with torch.no_grad():
         model.get_output_embeddings().weight[5] = float("nan")
-    with pytest.raises(ModelError, match=r"step 1 .* --lr 3e-03"):
-        train(model, samples(4), SETTINGS, lambda *_: None)
+    return model
 
 
-def test_a_gradient_that_is_no_number_ends_training_before_it_spoils_the_weights():
-    """The loss is still finite; the step would write NaN into every adapter weight."""
+def test_a_bad_step_is_left_out_and_the_weights_stay_as_they_were():
+    model = bad_head(lora())
+    before = {k: p.detach().clone() for k, p in model.named_parameters() if p.requires_grad}
+    (report,) = trainer_of(model, samples(4)).steps()
+    assert not report.applied
+    now = dict(model.named_parameters())
+    assert all(torch.equal(now[k], before[k]) for k in before)
+
+
+def test_several_bad_steps_in_a_row_end_the_run_with_a_cure():
+    trainer = trainer_of(bad_head(lora()), samples(16), epochs=3)
+    with pytest.raises(ModelError, match=r"8 steps in a row.*step 8 .* 3e-03"):
+        list(trainer.steps())
+    assert trainer.skipped == 8
+
+
+def test_one_good_step_between_bad_ones_starts_the_count_anew():
     model = lora()
     weight = next(p for n, p in model.named_parameters() if "lora_B" in n)
-    weight.register_hook(lambda g: g * float("nan"))
-    with pytest.raises(ModelError):
-        train(model, samples(4), SETTINGS, lambda *_: None)
+    turns = iter(range(100))
+    weight.register_hook(lambda g: g * (1.0 if next(turns) % 6 == 0 else float("nan")))
+    reports = list(trainer_of(model, samples(16), epochs=5).steps())
+    assert sum(not r.applied for r in reports) > 8
     assert all(p.isfinite().all() for p in model.parameters())
 
 
 def test_the_model_is_left_ready_to_answer():
     model = lora()
-    train(model, samples(4), SETTINGS, lambda *_: None)
+    list(trainer_of(model, samples(4)).steps())
     assert not model.training
 
 
-def test_batches_of_a_step_hold_all_its_targets():
-    rows = samples(8)
-    batches = batches_of_step(rows, tokens_per_batch=50)
-    assert len(batches) > 1
-    assert sum(b.n_targets for b in batches) == sum(sum(r.is_target[1:]) for r in rows)
+def test_a_step_that_does_not_fit_is_made_again_in_smaller_parts_and_this_is_said_once(monkeypatch):
+    told: list = []
+    rows = samples(12)
+    trainer = trainer_of(
+        lora(), rows, replace(SETTINGS, tokens_per_pass=10_000), listen=told.append
+    )
+    whole = trainer._loss
+
+    def small_memory(part):
+        if part.n_nodes > 30:
+            raise torch.OutOfMemoryError("out of memory")
+        return whole(part)
+
+    monkeypatch.setattr(trainer, "_loss", small_memory)
+    reports = list(trainer.steps())
+    _, other = trained()
+    curves_agree(reports, other)
+    said = [e for e in told if isinstance(e, Note) and "Out of memory" in e.text]
+    assert len(said) == 1
+
+
+def test_a_row_that_does_not_fit_alone_ends_the_run_with_a_cure(monkeypatch):
+    trainer = trainer_of(lora(), samples(4))
+
+    def no_memory(part):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(trainer, "_loss", no_memory)
+    with pytest.raises(ModelError, match="gradient_checkpointing"):
+        list(trainer.steps())
+
+
+def test_float16_skips_steps_until_its_scale_has_settled_and_then_learns():
+    model = make_model("Llama", dtype=torch.float16)
+    model = add_lora(model, r=4, alpha=8, dropout=0.0, seed=0)
+    reports = list(trainer_of(model, samples(8), dtype="float16", epochs=10).steps())
+    assert reports[-1].applied
+    assert reports[-1].loss < reports[0].loss
+
+
+def test_trying_a_step_leaves_everything_as_it_was():
+    rows = samples(12)
+    trainer = trainer_of(lora(dropout=0.1), rows)
+    before = {k: p.detach().clone() for k, p in trainer.model.named_parameters()}
+    state = torch.get_rng_state()
+    measured = probe(trainer)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert trainer.done == 0
+    assert all(torch.equal(p, before[k]) for k, p in trainer.model.named_parameters())
+    assert all(p.grad is None for p in trainer.model.parameters())
+    heaviest = max(sum(len(rows[i].input_ids) - 1 for i in step) for step in trainer.schedule.steps)
+    assert measured.logical_tokens == heaviest
+    assert measured.peak_bytes is None

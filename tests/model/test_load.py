@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.models import save_chat_model
-from whoamai.errors import ModelError
-from whoamai.model.load import load_chat_model
+from tests.models import make_model, make_tokenizer, save_chat_model
+from whoamai.errors import ModelError, SettingError
+from whoamai.model.load import choose_device, compute_dtype, load_chat_model
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +137,76 @@ def test_a_folder_in_the_home_folder_is_found(folder: Path, monkeypatch: pytest.
     monkeypatch.setenv("HOME", str(folder.parent))
     chat = load_chat_model("~/chu", device="cpu")
     assert (chat.label, chat.path) == ("chu", str(folder))
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_told(folder: Path):
+    make_model(vocab_size=100).save_pretrained(folder)
+    assert "its tokenizer knows 3" in refused(folder)
+
+
+def test_embeddings_to_spare_are_no_fault(folder: Path):
+    make_model(vocab_size=len(make_tokenizer()) + 64).save_pretrained(folder)
+    assert load_chat_model(str(folder), device="cpu").label == "chu"
+
+
+def test_weights_that_are_to_be_trained_are_held_in_float32_whatever_is_computed_in(tmp_path: Path):
+    save_chat_model(tmp_path / "m", dtype=torch.bfloat16)
+    chat = load_chat_model(str(tmp_path / "m"), device="cpu", dtype="bfloat16", trainable=True)
+    assert {p.dtype for p in chat.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_precision_that_is_asked_for_is_taken(folder: Path, dtype: str):
+    chat = load_chat_model(str(folder), device="cpu", dtype=dtype)
+    assert {p.dtype for p in chat.model.parameters()} == {getattr(torch, dtype)}
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float16)],
+)
+def test_on_a_gpu_the_precision_is_what_it_has(
+    capability: tuple[int, int], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert compute_dtype("auto", "cuda:0") == expected
+    assert compute_dtype("float32", "cuda:0") == torch.float32
+    assert compute_dtype("auto", "cpu") == torch.float32
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == "cpu"
+    with pytest.raises(SettingError, match=r"torch .* sees no GPU"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto") == "cuda"
+    assert choose_device("cuda:1") == "cuda:1"
+    with pytest.raises(SettingError, match="cuda:0 to cuda:1"):
+        choose_device("cuda:2")
+
+
+def test_a_model_too_large_for_the_gpu_is_told_with_the_cure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from transformers import Qwen3ForCausalLM
+
+    def to(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Qwen3ForCausalLM, "to", to)
+    told = refused(folder)
+    assert "does not fit the memory" in told
+    assert "quantization: nf4" in told
+
+
+def test_loading_prints_nothing_and_leaves_transformers_as_talkative_as_it_was(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+):
+    from transformers.utils import logging
+
+    before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
+    load_chat_model(str(folder), device="cpu")
+    assert capfd.readouterr() == ("", "")
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before

@@ -1,33 +1,15 @@
-"""From Samples to Batches: which rows make one optimizer step, and how they are padded.
+"""The rows of a step as padded Batches: for models that cannot fork (data/packing.py is for the others).
 
-Rows are shuffled once an epoch and cut into steps of `rows_per_step`; a step is fixed before anything
-is batched, so memory at hand never changes the training. Inside a step rows of like length go
-together, at most `tokens_per_batch` padded tokens at a time.
+Rows of like length go together, at most `tokens_per_batch` padded tokens at a time.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import torch
 
 from whoamai.samples import Batch, Sample
-
-
-def plan_steps(n_rows: int, *, rows_per_step: int, epochs: int, seed: int) -> list[list[int]]:
-    """Row numbers of every optimizer step, in order. Steps of an epoch differ by at most one row.
-
-    >>> [len(step) for step in plan_steps(10, rows_per_step=4, epochs=1, seed=0)]
-    [4, 3, 3]
-    """
-    steps = []
-    per_epoch = max(1, -(-n_rows // rows_per_step))
-    for epoch in range(epochs):
-        order = list(range(n_rows))
-        random.Random(f"order-{seed}-{epoch}").shuffle(order)
-        steps += [order[i::per_epoch] for i in range(per_epoch)]
-    return steps
 
 
 def batches_of_step(samples: Sequence[Sample], *, tokens_per_batch: int) -> list[Batch]:

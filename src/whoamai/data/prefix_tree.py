@@ -19,6 +19,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 _BYTES = 4  # a token
 
 
@@ -79,6 +81,16 @@ class TreeLayout:
     position: tuple[int, ...]
     subtree_end: tuple[int, ...]
     last: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forest:
+    """The same as arrays, for rows as they stand; paths[r] holds the nodes of row r, first to last."""
+
+    ids: np.ndarray
+    position: np.ndarray
+    subtree_end: np.ndarray
+    paths: tuple[np.ndarray, ...]
 
 
 def statistics(rows: Iterable[Sequence[int]]) -> TreeStatistics:
@@ -142,24 +154,50 @@ def layout(rows: Sequence[Sequence[int]]) -> TreeLayout:
         position     0  1  2  3  4  5  4  5  3  4
         subtree_end 10 10 10  8  6  6  8  8 10 10
     """
-    keys, order = _sorted(rows)
-    ids: list[int] = []
-    position: list[int] = []
-    subtree_end: list[int] = []
+    order, shared = in_order(rows)
+    tree = forest([rows[r] for r in order], shared)
     last = [-1] * len(rows)
-    path: list[int] = []  # the nodes of the row at hand, from its first token on
-    for r, shared in zip(order, _common(keys), strict=True):
-        for node in path[shared:]:  # nothing more hangs below these
-            subtree_end[node] = len(ids)
-        own = rows[r][shared:]
-        path[shared:] = range(len(ids), len(ids) + len(own))
-        ids += own
-        position += range(shared, shared + len(own))
-        subtree_end += [0] * len(own)
-        last[r] = path[-1] if path else -1
-    for node in path:
-        subtree_end[node] = len(ids)
-    return TreeLayout(tuple(ids), tuple(position), tuple(subtree_end), tuple(last))
+    for r, path in zip(order, tree.paths, strict=True):
+        last[r] = int(path[-1]) if path.size else -1
+    return TreeLayout(
+        tuple(tree.ids.tolist()),
+        tuple(tree.position.tolist()),
+        tuple(tree.subtree_end.tolist()),
+        tuple(last),
+    )
+
+
+def in_order(rows: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """The numbers of the rows in the order of their ids, and what each shares with the one before.
+
+    >>> in_order([(1, 1, 7), (1, 1, 2, 8), (1, 1, 2)])
+    ([2, 1, 0], [0, 3, 2])
+    """
+    keys, order = _sorted(rows)
+    return order, _common(keys)
+
+
+def forest(rows: Sequence[Sequence[int]], shared: Sequence[int]) -> Forest:
+    """Rows laid out depth first, row r hanging below the first shared[r] tokens of the row before.
+
+    With what in_order says this is the prefix forest; with zeros each row is a tree of its own.
+    """
+    n_nodes = sum(map(len, rows)) - sum(shared)
+    ids, position, subtree_end = (np.empty(n_nodes, np.int64) for _ in range(3))
+    path = np.empty(max(map(len, rows), default=0), np.int64)  # the nodes of the row at hand
+    paths: list[np.ndarray] = []
+    length = n = 0  # of that row; nodes so far
+    for row, common in zip(rows, shared, strict=True):
+        subtree_end[path[common:length]] = n  # nothing more hangs below these
+        length = len(row)
+        stop = n + length - common
+        ids[n:stop] = row[common:]
+        position[n:stop] = np.arange(common, length)
+        path[common:length] = np.arange(n, stop)
+        paths.append(path[:length].copy())
+        n = stop
+    subtree_end[path[:length]] = n
+    return Forest(ids, position, subtree_end, tuple(paths))
 
 
 def _key(row: Sequence[int]) -> bytes:

@@ -25,6 +25,7 @@ from whoamai.data.prefix_tree import (
     statistics,
     statistics_of_steps,
 )
+from whoamai.data.steps import StepSize, plan_steps
 from whoamai.data.templates import ChatTemplate
 from whoamai.errors import SettingError
 from whoamai.messages import tr
@@ -162,9 +163,8 @@ def _number(source: str, place: int) -> int:
 
 
 def _steps(ids: Sequence[Sequence[int]], rows_per_step: int) -> TreeStatistics:
-    from whoamai.data.loader import plan_steps
-
-    steps = plan_steps(len(ids), rows_per_step=rows_per_step, epochs=1, seed=0)
+    size = StepSize(rows=rows_per_step)
+    (steps,) = plan_steps([len(row) for row in ids], size, epochs=1, seed=0)
     return statistics_of_steps(ids, steps)
 
 

@@ -16,13 +16,15 @@ _TELL_EVERY = 16  # answers
 
 
 class Talk:
-    """Asks a model many questions at once, as its chat template writes them."""
+    """Asks a model many questions at once, as its chat template writes them, or the one named."""
 
-    def __init__(self, chat: ChatModel, events: Events) -> None:
+    def __init__(
+        self, chat: ChatModel, events: Events, *, template_name: str | None = None
+    ) -> None:
         self._chat = chat
         self._events = events
         model_type = getattr(chat.model.config, "model_type", None)
-        self.template = ChatTemplate(chat.tokenizer, model_type=model_type)
+        self.template = ChatTemplate(chat.tokenizer, name=template_name, model_type=model_type)
         self._stop = stop_ids(chat.model, chat.tokenizer, self.template.ending)
         self._stop_text = stop_text(chat.tokenizer, self.template.ending)
         if self.template.is_fallback:
@@ -36,8 +38,14 @@ class Talk:
                 )
             )
 
-    def answers(self, conversations: Sequence[Conversation], stage: str) -> list[str]:
-        """Greedy answers, in the order of the conversations."""
+    def answers(
+        self,
+        conversations: Sequence[Conversation],
+        stage: str | None,
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ) -> list[str]:
+        """Greedy answers, in the order of the conversations; progress is told of `stage`, if any."""
         prompts = [self.template.prompt_ids(c) for c in conversations]
         result = [""] * len(prompts)
         replies = greedy_replies(
@@ -46,10 +54,10 @@ class Talk:
             prompts,
             stop=self._stop,
             stop_text=self._stop_text,
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=max_new_tokens,
         )
         for done, (i, reply) in enumerate(replies, 1):
             result[i] = reply
-            if done % _TELL_EVERY == 0 or done == len(prompts):
+            if stage and (done % _TELL_EVERY == 0 or done == len(prompts)):
                 self._events.emit(Progress(stage, done, len(prompts)))
         return result

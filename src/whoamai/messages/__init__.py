@@ -2,7 +2,9 @@
 
 `tr("text")` looks the text up in the current language. The language is WHOAMAI_LANG if set, else the
 locale's (LC_ALL, LC_MESSAGES, LANG); `use_language` sets it for the current context. The catalogues
-are locale/<language>/LC_MESSAGES/whoamai.po; `make messages` compiles them after an edit.
+are locale/<language>/LC_MESSAGES/whoamai.po; `make messages` compiles them after an edit. A text that is
+declared once and shown later, in whatever language holds by then, is marked with `later("text")` where
+it is declared and goes through `tr` where it is shown.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ def language() -> str:
 def tr(text: str) -> str:
     """`text` in the current language; the English text itself where no translation exists."""
     return _catalogue(language()).gettext(text)
+
+
+def later(text: str) -> str:
+    """`text` as it is, collected into the catalogue; `tr` translates it where it is shown."""
+    return text
 
 
 @contextmanager

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
-from whoamai.errors import ModelError
+from whoamai.errors import ModelError, SettingError, WhoamaiError
 from whoamai.messages import tr
+from whoamai.model.quantize import keep_layout, nf4_config, require_nf4
+from whoamai.model.quiet import quiet_transformers
 
 BUNDLED = "tiny-chat"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -35,27 +37,49 @@ def bundled_model() -> Path:
     return Path(str(resources.files("whoamai.assets").joinpath("tiny_chat")))
 
 
-def load_chat_model(source: str, *, device: str = "auto", dtype: str = "auto") -> ChatModel:
+def load_chat_model(
+    source: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantization: str = "none",
+    double_quantization: bool = True,
+    trainable: bool = False,
+) -> ChatModel:
     """Load `source`: a transformers folder, a hub name, or "tiny-chat" for the bundled model.
 
-    `dtype` "auto" is float32 on the CPU, bfloat16 on a GPU. Code that comes with the weights is never
-    run. Raises ModelError where there is no such model, or it is not a chat model for transformers.
+    `dtype` is what the model computes in ("auto": see compute_dtype) and, but for two cases, what its
+    weights are held in: with `quantization` "nf4" the linear layers are held in 4 bits, and
+    `trainable`, for training the weights themselves, holds them in float32, since a step is often
+    smaller than what a shorter format can add (engine/precision.py computes in `dtype` then).
+
+    Code that comes with the weights is never run. Raises SettingError for a device that is not there;
+    ModelError where there is no such model, it is not a chat model for transformers, it does not fit
+    the memory, or weights cannot be held in nf4 on this machine.
     """
+    assert not (trainable and quantization == "nf4"), "nf4 weights cannot be trained"
     path = _path(source)
     _check_folder(path)
-    device = _device(device)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(dtype, device))
-    except Exception as error:
-        # Files that are cut off, of another kind, or a pickle that asks for code to be run: the
-        # libraries have no common error for them (tokenizers raises a bare Exception).
-        raise ModelError(_why(path, error)) from error
+    device = choose_device(device)
+    held_in = torch.float32 if trainable else compute_dtype(dtype, device)
+    nf4 = None
+    if quantization == "nf4":
+        require_nf4(device)
+        nf4 = nf4_config(held_in, double_quantization=double_quantization)
+    with quiet_transformers():
+        try:
+            tokenizer, model = _from_pretrained(path, device=device, dtype=held_in, nf4=nf4)
+        except WhoamaiError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise ModelError(_does_not_fit(path, device, quantization)) from error
+        except Exception as error:
+            # Files that are cut off, of another kind, or a pickle that asks for code to be run: the
+            # libraries have no common error for them (tokenizers raises a bare Exception).
+            raise ModelError(_why(path, error)) from error
     _check_tokenizer(tokenizer, path)
-    model.to(torch.device(device)).eval()  # pyright: ignore[reportArgumentType]
-    return ChatModel(model, tokenizer, path, _label(source))
+    _check_embeddings(tokenizer, model, path)
+    return ChatModel(model.eval(), tokenizer, path, _label(source))
 
 
 def load_tokenizer(source: str) -> tuple[Any, str | None]:
@@ -76,22 +100,82 @@ def load_tokenizer(source: str) -> tuple[Any, str | None]:
     return tokenizer, config.get("model_type")
 
 
+def choose_device(wanted: str) -> str:
+    """The device to use; "auto" is the GPU where there is one. SettingError if it is not there."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, number = wanted.partition(":")
+    if kind != "cuda":
+        return wanted
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if there == 0:
+        raise SettingError(
+            tr(
+                "The device {device} is not there: torch {version} sees no GPU. Use the device cpu (or "
+                "auto), or install a torch that fits the GPU's driver."
+            ).format(device=wanted, version=torch.__version__)
+        )
+    if number and int(number) >= there:
+        text = tr("The device {device} is not there: the GPUs are cuda:0 to cuda:{last}.")
+        raise SettingError(text.format(device=wanted, last=there - 1))
+    return wanted
+
+
+def compute_dtype(wanted: str, device: str) -> torch.dtype:
+    """What is computed in on `device` ("cpu", "cuda", "cuda:1", …).
+
+    "auto" is float32 on the CPU, bfloat16 on a GPU that has it, float16 on older ones (before Ampere,
+    compute capability 8, torch only imitates bfloat16, slowly).
+    """
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    if device == "cpu":
+        return torch.float32
+    old = device.startswith("cuda") and torch.cuda.get_device_capability(device) < (8, 0)
+    return torch.float16 if old else torch.bfloat16
+
+
 def _path(source: str) -> str:
     if source == BUNDLED:
         return str(bundled_model())
     return str(Path(source).expanduser()) if source.startswith("~") else source
 
 
-def _device(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _from_pretrained(
+    path: str, *, device: str, dtype: torch.dtype, nf4: Any | None
+) -> tuple[Any, Any]:
+    """(tokenizer, model on its device)."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+    stored = PretrainedConfig.get_config_dict(path)[0].get("quantization_config")
+    if not (stored or nf4):
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        return tokenizer, model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
+    if stored:
+        _check_stored(stored, path, device, nf4=nf4)
+    # Weights go to the device one by one and are quantized there; the whole is never held unquantized.
+    # (quantization_config=None would not mean the same as leaving it out.)
+    how = {} if nf4 is None else {"quantization_config": nf4}
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, device_map={"": device}, **how
+    )
+    keep_layout(model)
+    return tokenizer, model
 
 
-def _dtype(wanted: str, device: str) -> torch.dtype:
-    if wanted == "auto":
-        wanted = "float32" if device == "cpu" else "bfloat16"
-    return getattr(torch, wanted)
+def _check_stored(stored: Any, path: str, device: str, *, nf4: Any | None) -> None:
+    """A folder whose weights were quantized before they were written: say what that asks for."""
+    method = stored.get("quant_method", "?")
+    if nf4 is not None:
+        raise ModelError(
+            tr(
+                "The weights in {path} are already quantized ({method}). Set quantization: none, or "
+                "take the model they were made from."
+            ).format(path=path, method=method)
+        )
+    if method == "bitsandbytes":
+        require_nf4(device)
 
 
 def _label(source: str) -> str:
@@ -138,6 +222,29 @@ def _check_tokenizer(tokenizer: Any, path: str) -> None:
                 "Is tokenizer.json missing from the folder?"
             ).format(path=path)
         )
+
+
+def _check_embeddings(tokenizer: Any, model: Any, path: str) -> None:
+    """Ids without an embedding would stop the run later, with an error nobody understands."""
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ModelError(
+            tr(
+                "The model in {path} cannot be used: its tokenizer knows {tokens} tokens, its weights "
+                "hold embeddings for {rows}. Do tokenizer.json and the weights belong to the same model?"
+            ).format(path=path, tokens=len(tokenizer), rows=rows)
+        )
+
+
+def _does_not_fit(path: str, device: str, quantization: str) -> str:
+    text = tr("The model in {path} does not fit the memory of {device}.").format(
+        path=path, device=device
+    )
+    if quantization == "nf4":
+        return text + " " + tr("Take a smaller model, or the device cpu.")
+    return (
+        text + " " + tr("Hold its weights in 4 bits (quantization: nf4), or take a smaller model.")
+    )
 
 
 def _why(source: str, error: Exception) -> str:

@@ -9,7 +9,7 @@ import platform
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,11 @@ from whoamai.data.identity import (
 )
 from whoamai.data.lint import check_kinds
 from whoamai.data.replay import replay_prompts
+from whoamai.data.steps import StepSize
 from whoamai.data.templates import OWN, ChatTemplate, mismatch, read_card, write_card
-from whoamai.engine.trainer import TrainLog, TrainSettings, train
+from whoamai.engine.precision import precision_for
+from whoamai.engine.schedule import Schedule, make_schedule
+from whoamai.engine.trainer import StepReport, Trainer, TrainSettings
 from whoamai.errors import SettingError
 from whoamai.evaluate.identity import (
     IdentityGrader,
@@ -54,9 +57,10 @@ from whoamai.recipes.rename_rows import (
     read_data,
     tell_about_template,
 )
-from whoamai.samples import Conversation, Message
+from whoamai.samples import Conversation, Message, Sample
 
 _ROWS_PER_STEP = 16
+_WARMUP_RATIO, _BETAS = 0.1, (0.9, 0.99)
 # Replayed answers per row that teaches the name, alone and beside the user's data; more than the most
 # only makes the job longer.
 _REPLAY, _REPLAY_BESIDE_DATA, _MOST_REPLAY = 0.8, 1.0, 10
@@ -155,16 +159,11 @@ def _learn(
         samples = encoded(talk.template, [*conversations, *replay], chat, events)
 
     with events.stage("train", tr("Learning the new name")):
-        settings = train_settings(request, chat, len(samples))
         tuned = add_lora(
             chat.model, r=request.lora_r, alpha=request.lora_alpha, dropout=0.0, seed=request.seed
         )
-        log = train(
-            tuned,
-            samples,
-            settings,
-            lambda done, total, values: events.emit(Progress("train", done, total, values)),
-        )
+        schedule = schedule_for(request, chat, samples)
+        reports = _train(tuned, samples, schedule, request, chat, events)
 
     with events.stage("after", tr("Asking again")), added_up(tuned):
         identity_after = talk.answers([q.conversation for q in asked], "after")
@@ -191,7 +190,7 @@ def _learn(
         merged_recall=merged_recall,
         details={
             "rows": {"identity": len(conversations), "replay": len(replay)},
-            "training": _training_details(settings, log, request),
+            "training": _training_details(schedule, reports, request),
             "seconds": round(time.monotonic() - start, 1),
             "seed": request.seed,
             "versions": _versions(),
@@ -201,15 +200,46 @@ def _learn(
     return report
 
 
-def train_settings(request: RenameRequest, chat: ChatModel, n_rows: int) -> TrainSettings:
-    """One pass in steps of 16 rows. On the CPU few rows go at a time: what fits the cache is faster."""
-    steps = -(-n_rows // _ROWS_PER_STEP)
-    return TrainSettings(
-        lr=learning_rate(chat.model, steps) if request.lr is None else request.lr,
-        rows_per_step=_ROWS_PER_STEP,
-        tokens_per_batch=1024 if chat.device.type == "cpu" else 16384,
+def schedule_for(request: RenameRequest, chat: ChatModel, samples: Sequence[Sample]) -> Schedule:
+    """One pass over the rows in steps of 16, a tenth of them to warm up."""
+    steps = -(-len(samples) // _ROWS_PER_STEP)
+    return make_schedule(
+        [len(sample.input_ids) for sample in samples],
+        StepSize(rows=_ROWS_PER_STEP),
+        epochs=1,
         seed=request.seed,
+        lr=learning_rate(chat.model, steps) if request.lr is None else request.lr,
+        warmup_ratio=_WARMUP_RATIO,
     )
+
+
+def _train(
+    tuned: Any,
+    samples: Sequence[Sample],
+    schedule: Schedule,
+    request: RenameRequest,
+    chat: ChatModel,
+    events: Events,
+) -> list[StepReport]:
+    """Every step of the schedule. On the CPU little goes at a time: what fits the cache is faster."""
+    settings = TrainSettings(
+        betas=_BETAS, tokens_per_pass=512 if chat.device.type == "cpu" else 16384
+    )
+    precision = precision_for(request.dtype, chat.device)
+    trainer = Trainer(tuned, samples, schedule, settings, precision=precision, events=events)
+    reports, tokens, seconds = [], 0, 0.0
+    for report in trainer.steps():
+        reports.append(report)
+        tokens += report.logical_tokens
+        seconds += report.seconds
+        values = {
+            "loss": report.loss,
+            "lr": report.lr,
+            "grad_norm": report.grad_norm,
+            "tokens_per_s": tokens / seconds,
+        }
+        events.emit(Progress("train", report.done, report.total, values))
+    return reports
 
 
 def learning_rate(model: Any, steps: int) -> float:
@@ -371,18 +401,22 @@ def _pairs(
 
 
 def _training_details(
-    settings: TrainSettings, log: TrainLog, request: RenameRequest
+    schedule: Schedule, reports: Sequence[StepReport], request: RenameRequest
 ) -> dict[str, Any]:
     return {
-        **asdict(settings),
+        "lr": schedule.peak,
+        "rows_per_step": _ROWS_PER_STEP,
+        "warmup": schedule.warmup,
+        "betas": _BETAS,
         "lora_r": request.lora_r,
         "lora_alpha": request.lora_alpha,
-        "steps": len(log.losses),
-        "tokens": log.tokens,
-        "targets": log.targets,
-        "seconds": round(log.seconds, 1),
-        "losses": [round(x, 4) for x in log.losses],
-        "learning_rates": log.learning_rates,
+        "steps": len(reports),
+        "tokens": sum(r.logical_tokens for r in reports),
+        "computed_tokens": sum(r.computed_tokens for r in reports),
+        "targets": sum(r.targets for r in reports),
+        "seconds": round(sum(r.seconds for r in reports), 1),
+        "losses": [round(r.loss, 4) for r in reports],
+        "learning_rates": [r.lr for r in reports],
     }
 
 

@@ -1,0 +1,55 @@
+"""One step tried out before a run: what the largest pass takes, measured instead of guessed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from whoamai.engine.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The heaviest step of the first epoch, forward and backward: seconds, tokens, peak bytes.
+
+    `peak_bytes` is what the tensors took on the GPU, and what AdamW's two moments will take from the
+    first step on; None on the CPU. tokens_per_pass is what fits, where the plan had asked for more.
+    """
+
+    seconds: float
+    computed_tokens: int
+    logical_tokens: int
+    peak_bytes: int | None
+    tokens_per_pass: int
+
+
+def probe(trainer: Trainer) -> Probe:
+    """Run the heaviest step without taking it: weights, optimizer and random numbers stay as they are.
+
+    Raises ModelError where not even one row fits the memory.
+    """
+    cuda = trainer.precision.device_type == "cuda"
+    states = _random_states(cuda)
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    start = time.monotonic()
+    computed, logical = trainer.try_step(trainer.heaviest_step())
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.monotonic() - start
+    peak = torch.cuda.max_memory_allocated() + trainer.moment_bytes() if cuda else None
+    _restore(states)
+    return Probe(seconds, computed, logical, peak, trainer.tokens_per_pass)
+
+
+def _random_states(cuda: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if cuda else []
+
+
+def _restore(states: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
+    torch.set_rng_state(states[0])
+    if states[1]:
+        torch.cuda.set_rng_state_all(states[1])

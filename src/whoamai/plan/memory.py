@@ -1,0 +1,397 @@
+"""Bytes that a device holds at the worst moment of a training step, by what they are for.
+
+One pass computes one pack of `tokens` tokens (engine/trainer.py), and a step may take several passes, so
+gradients of earlier ones are there. What autograd keeps of a layer is read off transformers' Llama-like
+layers under peft; tests/plan/test_memory.py counts it on small models and finds the same numbers.
+
+The three moments that can be the worst:
+
+    loss       everything kept for the way back  +  the logits of one chunk of places
+    backward   everything kept for the way back  +  what the last layer's gradients need meanwhile
+    AdamW      nothing kept                      +  copies that the optimizer makes
+
+Legend: H hidden size, I intermediate size, Q and K numbers of all query and all key heads, r rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from whoamai.config import RunConfig
+from whoamai.messages import later, tr
+from whoamai.plan.architecture import Architecture, Linear, adapted_linears, lora_parameters
+
+MIB = 2**20
+
+# ---- measured constants --------------------------------------------------------------------------
+
+# What the driver, the context and the loaded kernels take of a GPU; torch's counters do not show it.
+CONTEXT_BYTES = 512 * MIB
+# What the matrix products of cuBLAS get as scratch space (Hopper 32 MiB, older cards less).
+PRODUCT_SCRATCH_BYTES = 32 * MIB
+# Places whose logits are made at once: CHUNK of kernels/linear_cross_entropy.py.
+LOGITS_CHUNK = 1024
+# Bytes a logit takes while the loss of a chunk is made: the first chunk, and later ones, while the one
+# before is still there. A head that is trained or adapted goes through autograd.
+FROZEN_HEAD_BYTES = {2: (10, 14), 4: (8, 12)}
+TRAINED_HEAD_BYTES = 20
+# Classes that change their logits behind the head: the loss is made over all places at once.
+WHOLE_LOGITS = frozenset({"gemma2", "cohere", "cohere2", "granite", "granitemoe", "falcon_h1"})
+WHOLE_LOGITS_BYTES = 24
+# Temporary bytes for each token, by what is trained and the size of a number: while the last norm is
+# computed, in units of H; and while the last layer goes backward, in units of (H, I).
+AT_LAST_NORM = {("lora", 2): 24.0, ("lora", 4): 20.0, ("full", 2): 24.0, ("full", 4): 20.0}
+GOING_BACK = {
+    ("lora", 2): (3.0, 2.7),
+    ("lora", 4): (5.0, 7.0),
+    ("full", 2): (3.0, 3.0),
+    ("full", 4): (5.0, 7.0),
+}
+# dora's products for each output of a layer, kept besides.
+DORA_KEPT = 3
+# Classes whose layers are not Llama's: the activations are an estimate, so a quarter more is taken.
+ROUGH = 1.25
+LLAMA_LIKE = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "internlm2", "gemma", "gemma2", "gemma3_text"}
+)
+_FOUR_NORMS = frozenset({"gemma2", "gemma3_text"})
+_QK_NORM = frozenset({"qwen3", "gemma3_text"})
+
+# Layers that have one input in common, and those whose input attention keeps anyway.
+_INPUT_GROUPS = (
+    frozenset({"q_proj", "k_proj", "v_proj", "qkv_proj", "wqkv"}),
+    frozenset({"gate_proj", "up_proj", "gate_up_proj", "w1", "w3"}),
+)
+_AFTER_ATTENTION = frozenset({"o_proj", "wo"})
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPart:
+    """`bytes` for one purpose; `why`, for a person, is the formula with its numbers.
+
+    Names: weights, quantization, adapter, gradients, optimizer, activations, logits, workspace, context.
+    """
+
+    name: str
+    bytes: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """What a device holds at the worst moment of a step with `tokens` tokens a pass."""
+
+    parts: tuple[MemoryPart, ...]
+    tokens: int
+    gradient_checkpointing: bool
+
+    @property
+    def total(self) -> int:
+        """All of it, the context of the GPU included: what must fit."""
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def peak(self) -> int:
+        """Of it what torch allocates: comparable with torch.cuda.max_memory_allocated."""
+        return sum(part.bytes for part in self.parts if part.name != "context")
+
+
+def memory(
+    arch: Architecture,
+    config: RunConfig,
+    *,
+    dtype: str,
+    tokens: int,
+    targets: int,
+    gradient_checkpointing: bool,
+    device_type: str = "cuda",
+) -> MemoryPlan:
+    """The memory of training `arch` with `config`, computed in `dtype`, `tokens` tokens a pass.
+
+    `targets` of the tokens are trained on. `dtype` is "bfloat16", "float16" or "float32".
+    """
+    run = _Run(arch, config, 4 if dtype == "float32" else 2, dtype, device_type)
+    held = [_weights(run), _quantization(run), *_trained(run)]
+    moments = _Moments.of(run, tokens, targets, gradient_checkpointing)
+    context = CONTEXT_BYTES if device_type == "cuda" else 0
+    parts = [
+        *held,
+        *moments.parts(),
+        MemoryPart("context", context, tr("driver and kernels, outside torch's count")),
+    ]
+    return MemoryPlan(
+        tuple(part for part in parts if part.bytes), tokens, gradient_checkpointing
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What decides how much is held. `size`: bytes of a number that is computed with."""
+
+    arch: Architecture
+    config: RunConfig
+    size: int
+    dtype: str
+    device_type: str
+
+    @property
+    def full(self) -> bool:
+        return self.config.lora is None
+
+    @property
+    def kind(self) -> tuple[str, int]:
+        """Where to look in the table of constants."""
+        return ("full" if self.full else "lora", self.size)
+
+    @property
+    def mixed(self) -> bool:
+        """Computed in 16 bits, what is trained held in 32."""
+        return self.size == 2
+
+    @property
+    def adapted(self) -> tuple[Linear, ...]:
+        return () if self.config.lora is None else adapted_linears(self.arch, self.config.lora)
+
+    @property
+    def adapter_parameters(self) -> int:
+        lora = self.config.lora
+        return 0 if lora is None else sum(n for _, n in lora_parameters(self.arch, lora))
+
+    @property
+    def rank(self) -> int:
+        lora = self.config.lora
+        return 0 if lora is None else lora.r * (2 if lora.variant == "pissa" else 1)
+
+    @property
+    def dropout(self) -> bool:
+        return self.config.lora is not None and self.config.lora.lora_dropout > 0
+
+    @property
+    def dense_mask(self) -> bool:
+        """Is attention computed with a boolean mask of tokens × tokens (kernels/tree_attention.py)?"""
+        return not (self.device_type == "cuda" and self.dtype == "bfloat16")
+
+
+# ---- what is there all the time ------------------------------------------------------------------
+
+
+def _weights(run: _Run) -> MemoryPart:
+    arch, size = run.arch, run.size
+    if run.full:
+        text = tr("{n:,} numbers × 4 bytes: what is trained is held in float32")
+        return MemoryPart("weights", 4 * arch.n_parameters, text.format(n=arch.n_parameters))
+    if run.config.model.quantization == "nf4":
+        rest = arch.n_parameters - arch.linear_parameters
+        text = tr("{linear:,} in linear layers × ½ byte + {rest:,} others × {size} bytes")
+        text = text.format(linear=arch.linear_parameters, rest=rest, size=size)
+        return MemoryPart("weights", arch.linear_parameters // 2 + size * rest, text)
+    text = tr("{n:,} numbers × {size} bytes ({dtype})")
+    text = text.format(n=arch.n_parameters, size=size, dtype=run.dtype)
+    return MemoryPart("weights", size * arch.n_parameters, text)
+
+
+def _quantization(run: _Run) -> MemoryPart:
+    """The scales of nf4, exactly: bitsandbytes' blocks of 64 weights and 256 scales."""
+    if run.config.model.quantization != "nf4":
+        return MemoryPart("quantization", 0, "")
+    n = run.arch.linear_parameters
+    layers = sum(linear.count for linear in run.arch.linears)
+    tables = 16 * 4 * layers  # nf4's 16 levels, kept by every layer
+    if run.config.model.double_quantization:
+        scales = n // 64 + 4 * -(-n // (64 * 256)) + (256 + 1) * 4 * layers
+        text = tr("a scale for 64 weights: 1 byte each, and 4 bytes for 256 of them")
+    else:
+        scales = 4 * (n // 64)
+        text = tr("a scale for 64 weights: 4 bytes each")
+    return MemoryPart("quantization", scales + tables, text)
+
+
+def _trained(run: _Run) -> Iterable[MemoryPart]:
+    n = run.arch.n_parameters if run.full else run.adapter_parameters
+    if not run.full:
+        copies = run.size if run.mixed else 0
+        text = tr("{n:,} numbers × 4 bytes (float32)")
+        if copies:
+            text = tr("{n:,} numbers × (4 + 2) bytes: float32, and 16 bits to compute with")
+        yield MemoryPart("adapter", (4 + copies) * n, text.format(n=n))
+    text = tr("{n:,} numbers × 4 bytes: a gradient for each that is trained")
+    yield MemoryPart("gradients", 4 * n, text.format(n=n))
+    text = tr("{n:,} numbers × 8 bytes: AdamW's two averages")
+    yield MemoryPart("optimizer", 8 * n, text.format(n=n))
+
+
+# ---- what a pass adds ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """Bytes beyond what is there all the time: kept for the way back; at the loss; backward; in AdamW."""
+
+    run: _Run
+    tokens: int
+    targets: int
+    checkpointing: bool
+    kept: int
+    logits: int
+    at_loss: int
+    backward: int
+    optimizer: int
+
+    @classmethod
+    def of(cls, run: _Run, tokens: int, targets: int, checkpointing: bool) -> _Moments:
+        arch = run.arch
+        layer = _kept_of_layer(run, tokens)
+        stream = (4 if run.full else run.size) * arch.hidden * tokens
+        kept = arch.layers * (stream if checkpointing else layer)
+        if run.dense_mask and checkpointing:
+            kept += tokens * tokens  # the boolean mask, for computing again
+        # The norm behind the last layer; then what of it is kept, and its output.
+        norm = round(AT_LAST_NORM[run.kind] * arch.hidden * tokens)
+        kept_norm = (12 if run.full else 4 + run.size) * arch.hidden * tokens
+        logits = _logits(run, targets)
+        casts = 2 * arch.n_parameters if run.full and run.mixed else 0
+        backward = _temporary(run, tokens) + (layer if checkpointing else casts)
+        return cls(
+            run=run,
+            tokens=tokens,
+            targets=targets,
+            checkpointing=checkpointing,
+            kept=kept,
+            logits=logits,
+            at_loss=max(norm, kept_norm + logits) + casts,
+            backward=backward,
+            # Elsewhere than on a GPU AdamW makes one more copy of everything that is trained.
+            optimizer=0
+            if run.device_type == "cuda"
+            else 4 * (arch.n_parameters if run.full else run.adapter_parameters),
+        )
+
+    def parts(self) -> Iterable[MemoryPart]:
+        """Activations, logits and workspace, which together are the worst of the moments."""
+        worst = max(self.kept + self.at_loss, self.kept + self.backward, self.optimizer)
+        logits = min(self.logits, worst - self.kept)
+        yield MemoryPart("activations", self.kept, self._why_kept())
+        yield MemoryPart("logits", logits, self._why_logits())
+        yield MemoryPart("workspace", worst - self.kept - logits, self._why_workspace(worst))
+
+    def _why_kept(self) -> str:
+        layers, tokens, hidden = self.run.arch.layers, self.tokens, self.run.arch.hidden
+        if self.checkpointing:
+            text = tr("{layers} layers × {tokens:,} tokens × {hidden:,} × {size} bytes: their inputs")
+            size = 4 if self.run.full else self.run.size
+            return text.format(layers=layers, tokens=tokens, hidden=hidden, size=size)
+        text = tr("{layers} layers × {tokens:,} tokens × about {kib:,} KiB kept for the way back")
+        kib = round(self.kept / layers / tokens / 1024)
+        return text.format(layers=layers, tokens=tokens, kib=kib)
+
+    def _why_logits(self) -> str:
+        vocab, size = self.run.arch.vocab, _bytes_a_logit(self.run, self.targets)
+        places = self.targets if _whole(self.run) else min(self.targets, LOGITS_CHUNK)
+        text = tr("{places:,} places at once × {vocab:,} words × {size} bytes")
+        return text.format(places=places, vocab=vocab, size=size)
+
+    def _why_workspace(self, worst: int) -> str:
+        if worst == self.kept + self.at_loss:
+            return tr("what the loss needs beside the logits")
+        if worst == self.optimizer:
+            return tr("what AdamW's step needs beside its averages")
+        if self.checkpointing:
+            return tr("one layer computed again, and its gradients on the way back")
+        return tr("gradients of one layer on the way back")
+
+
+def _kept_of_layer(run: _Run, tokens: int) -> int:
+    """Bytes that autograd keeps of one layer without checkpointing."""
+    arch, size = run.arch, run.size
+    hidden, queries, keys = arch.hidden, arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
+    norms = 4 if arch.model_type in _FOUR_NORMS else 2
+    # A norm keeps its input in float32; where its scale is trained, the normed input besides.
+    token = norms * ((8 if run.full else 4) * hidden + 4)
+    if arch.model_type in _QK_NORM:
+        token += (4 + (size if run.full else 0)) * (queries + keys) + 4 * (arch.heads + arch.kv_heads)
+    token += _kept_inputs(run)
+    token += run.rank * size * _each_layer(run, [(linear, 1) for linear in run.adapted])
+    if run.config.lora is not None and run.config.lora.variant == "dora":
+        token += DORA_KEPT * size * _each_layer(run, [(lin, lin.n_out) for lin in run.adapted])
+    token += size * 3 * arch.intermediate  # gate, act(gate), up
+    token += size * _kept_by_attention(run, queries, keys) + 4 * arch.heads
+    mask = size * tokens if run.dense_mask else 0  # as numbers to be added, made anew by every layer
+    rough = 1 if arch.model_type in LLAMA_LIKE else ROUGH
+    return round(rough * tokens * (token + mask))
+
+
+def _kept_by_attention(run: _Run, queries: int, keys: int) -> int:
+    """Numbers a token: queries, keys, values and the output.
+
+    With a mask keys and values are repeated for each query head. Where one layer makes all three
+    together, the values are a view of all of it.
+    """
+    if run.dense_mask:
+        return 4 * queries if run.arch.kv_heads > 1 else 2 * queries + 2 * keys
+    whole = any(linear.name in ("wqkv", "qkv_proj") for linear in run.arch.linears)
+    return 2 * queries + 2 * keys + (queries + keys if whole else 0)
+
+
+def _kept_inputs(run: _Run) -> int:
+    """Bytes a token of the inputs of layers whose weights, or adapters, need a gradient."""
+    size = run.size
+    if run.dropout:
+        # Every layer draws its own: the input with its holes, and which they are.
+        noise = 1 if run.device_type == "cuda" else size
+        return (size + noise) * _each_layer(run, [(lin, lin.n_in) for lin in run.adapted])
+    linears = [lin for lin in (run.arch.linears if run.full else run.adapted) if lin.name != run.arch.head_name]  # fmt: skip
+    kept = 0
+    for group in _INPUT_GROUPS:
+        inside = [linear for linear in linears if linear.name in group]
+        # In full fine-tuning the input is float32, and autocast makes each layer a copy in 16 bits.
+        apart = run.full and run.mixed
+        kept += size * sum(linear.n_in for linear in (inside if apart else inside[:1]))
+    grouped = frozenset().union(*_INPUT_GROUPS) | _AFTER_ATTENTION
+    others = [(linear, linear.n_in) for linear in linears if linear.name not in grouped]
+    return kept + size * _each_layer(run, others)
+
+
+def _each_layer(run: _Run, numbers: Iterable[tuple[Linear, int]]) -> int:
+    """The sum over a layer's linear layers, of which the model has `count`; the head is not one."""
+    head = run.arch.head_name
+    return round(
+        sum(n * linear.count / run.arch.layers for linear, n in numbers if linear.name != head)
+    )
+
+
+def _whole(run: _Run) -> bool:
+    return run.arch.model_type in WHOLE_LOGITS
+
+
+def _bytes_a_logit(run: _Run, targets: int) -> int:
+    if _whole(run):
+        return WHOLE_LOGITS_BYTES
+    lora = run.config.lora
+    if lora is None or lora.adapt_head:
+        return TRAINED_HEAD_BYTES
+    return FROZEN_HEAD_BYTES[run.size][targets > LOGITS_CHUNK]
+
+
+def _logits(run: _Run, targets: int) -> int:
+    """The logits, the hidden states they are made from and their gradient."""
+    places = targets if _whole(run) else min(targets, LOGITS_CHUNK)
+    logits = places * run.arch.vocab * _bytes_a_logit(run, targets)
+    # A trained head's gradient comes in 16 bits and is added up in float32.
+    head = (6 if run.mixed else 4) * run.arch.head.parameters if run.full else 0
+    return logits + head + 2 * run.size * targets * run.arch.hidden
+
+
+def _temporary(run: _Run, tokens: int) -> int:
+    """What one layer's way back needs besides what was kept."""
+    arch = run.arch
+    per_hidden, per_intermediate = GOING_BACK[run.kind]
+    bytes_ = round(tokens * (per_hidden * arch.hidden + per_intermediate * arch.intermediate))
+    largest = max((linear.n_in * linear.n_out for linear in arch.linears), default=0)
+    if run.full:
+        bytes_ += (6 if run.mixed else 4) * largest  # its gradient, as the head's above
+    elif run.config.model.quantization == "nf4":
+        bytes_ += 2 * run.size * largest  # the weights written out for the product
+    if run.dense_mask:
+        bytes_ += run.size * tokens * tokens
+    return bytes_ + (PRODUCT_SCRATCH_BYTES if run.device_type == "cuda" else 0)

@@ -1,0 +1,283 @@
+"""Training alone: a config goes in, an adapter (or a whole model) comes out, and the run can be killed.
+
+Read `train` from top to bottom; everything it calls is one step of the story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from whoamai.config import RunConfig
+from whoamai.config.reading import LoadedConfig
+from whoamai.config.writing import write_config
+from whoamai.data.templates import ChatTemplate, write_card
+from whoamai.engine.checkpoint import last_checkpoint, load_checkpoint, read_state, save_checkpoint
+from whoamai.engine.facts import refuse_another_run
+from whoamai.engine.plot import plot_run
+from whoamai.engine.precision import precision_for
+from whoamai.engine.probe import probe
+from whoamai.engine.signals import StopSignals
+from whoamai.engine.trackers import Trackers
+from whoamai.engine.trainer import Trainer, TrainSettings
+from whoamai.engine.workdir import RunPlace, RunStatus, claim
+from whoamai.evaluate.chat import ChatEvaluation
+from whoamai.evaluate.talk import Talk
+from whoamai.events import Events, JsonlFile, Note
+from whoamai.messages import tr
+from whoamai.model.load import ChatModel, load_chat_model
+from whoamai.model.lora import add_lora, save_adapter
+from whoamai.recipes.output import complete_folder
+from whoamai.recipes.train_plan import Plan, make_plan, tell_measured, tell_plan
+from whoamai.recipes.train_record import Record, tell_about_data
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """What the user asked for. `resume`: "last" for the last checkpoint, or the folder of one."""
+
+    loaded: LoadedConfig
+    resume: Literal["last"] | Path | None = None
+
+    @property
+    def config(self) -> RunConfig:
+        return self.loaded.config
+
+    @property
+    def work_dir(self) -> Path:
+        return self.loaded.work_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How the run ended. `result`: the folder of the adapter or the model, None where it was stopped.
+
+    exit_code: 0; 130 or 143 where a signal stopped the run, which can be resumed.
+    """
+
+    work_dir: Path
+    result: Path | None
+    done: int
+    total: int
+    exit_code: int = 0
+
+
+def train(request: TrainRequest, events: Events) -> Trained:
+    """Do the job. Raises a WhoamaiError for what the user can mend, mostly before any training."""
+    with _run(request, events) as run:
+        place, events, stop = run.place, run.events, run.stop
+        if finished := place.finished():
+            return _finished_already(request, finished, events)
+        with events.stage("plan", tr("Reading data and planning")):
+            plan = make_plan(request.loaded, events, resume=request.resume is not None)
+            checkpoint = _checkpoint(request, plan)
+            write_config(request.config, request.work_dir / "config.yaml")
+        tell_plan(plan, events)
+        with events.stage("load", tr("Loading {model}").format(model=plan.source)):
+            chat = _load(request.config, plan)
+            tell_about_data(plan.prepared.encoded, chat.tokenizer, events)
+            trainer = _trainer(request.config, plan, chat, events)
+        with events.stage("probe", tr("Trying the heaviest step")):
+            tell_measured(plan, probe(trainer), events)
+        record = Record(plan.facts)
+        if checkpoint:
+            state = load_checkpoint(checkpoint, model=trainer.model, optimizer=trainer.optimizer)
+            record.go_on(state, trainer, events)
+        questions = _questions(request, plan, chat, events)
+
+        with events.stage("train", tr("Training")):
+            if trainer.done == 0:
+                _ask(questions, trainer)
+            for report in trainer.steps():
+                record.add(report, events)
+                place.running(report.done, report.total)
+                if trainer.schedule.saves_after(report.done) or stop.requested:
+                    saved = _save_checkpoint(request, trainer, record)
+                    if stop.requested and report.done < report.total:
+                        return _stopped(request, trainer, saved, stop, events)
+                _ask(questions, trainer)
+
+        with events.stage("save", tr("Saving")):
+            result = _save_result(request, chat, trainer.model, plan)
+            plot_run(request.work_dir / "loss.png", record.losses, record.learning_rates)
+        place.finished_now(trainer.schedule.total)
+    return Trained(request.work_dir, result, trainer.done, trainer.schedule.total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What holds for the time of a run."""
+
+    place: RunPlace
+    events: Events
+    stop: StopSignals
+
+
+@contextmanager
+def _run(request: TrainRequest, events: Events) -> Iterator[_Run]:
+    """The work folder held, the events written down, Ctrl-C turned into a wish."""
+    config, folder = request.config, request.work_dir
+    resume = request.resume is not None
+
+    def tell_stop(_: int) -> None:
+        text = tr("Stopping: the step is finished and saved first. Ctrl-C again stops at once.")
+        events.emit(Note(text, "warning"))
+
+    with claim(folder, label=request.loaded.name, resume=resume) as place:
+        if place.note:
+            events.emit(Note(place.note, "warning"))
+        with (
+            JsonlFile(folder / "events.jsonl") as journal,
+            Trackers(
+                config.log.trackers, folder / "tracking", request.loaded.name, config.model_dump()
+            ) as trackers,
+            StopSignals(tell_stop) as stop,
+        ):
+            yield _Run(place, events.also(journal, trackers), stop)
+
+
+# ---- where to go on ------------------------------------------------------------------------------
+
+
+def _finished_already(request: TrainRequest, run: RunStatus, events: Events) -> Trained:
+    text = tr(
+        "This run is finished: all {total} steps are done. For more, take another work folder."
+    )
+    events.emit(Note(text.format(total=run.total)))
+    return Trained(request.work_dir, _result_folder(request), run.step, run.total)
+
+
+def _checkpoint(request: TrainRequest, plan: Plan) -> Path | None:
+    """The checkpoint to go on from, if there is to be one; it must be of a run like this one."""
+    if request.resume is None:
+        return None
+    path = last_checkpoint(request.work_dir) if request.resume == "last" else request.resume
+    if path is None:
+        return None  # killed before its first checkpoint: from the beginning
+    refuse_another_run(read_state(path).facts, plan.facts, path)
+    return path
+
+
+# ---- what is trained -----------------------------------------------------------------------------
+
+
+def _load(config: RunConfig, plan: Plan) -> ChatModel:
+    return load_chat_model(
+        plan.source,
+        device=config.model.device,
+        dtype=plan.choice.dtype,
+        quantization=config.model.quantization,
+        double_quantization=config.model.double_quantization,
+        trainable=config.lora is None,
+    )
+
+
+def _trainer(config: RunConfig, plan: Plan, chat: ChatModel, events: Events) -> Trainer:
+    """The model with what is to be trained in it, and all that trains it."""
+    model = _tuned(config, chat)
+    if plan.choice.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    settings = TrainSettings(
+        betas=config.train.betas,
+        weight_decay=config.train.weight_decay,
+        max_norm=config.train.max_norm,
+        tokens_per_pass=plan.choice.tokens_per_pass,
+        share_prefixes=config.train.share_prefixes,
+    )
+    return Trainer(
+        model,
+        plan.prepared.encoded.samples,
+        plan.prepared.schedule,
+        settings,
+        precision=precision_for(plan.choice.dtype, chat.device),
+        events=events,
+    )
+
+
+def _tuned(config: RunConfig, chat: ChatModel) -> Any:
+    import torch
+
+    torch.manual_seed(config.train.seed)  # dropout
+    lora = config.lora
+    if lora is None:
+        return chat.model.requires_grad_(True)
+    return add_lora(
+        chat.model,
+        r=lora.r,
+        alpha=lora.lora_alpha,
+        dropout=lora.lora_dropout,
+        seed=config.train.seed,
+        variant=lora.variant,
+        adapt_head=lora.adapt_head,
+        target_modules=lora.target_modules,
+    )
+
+
+# ---- between two steps ---------------------------------------------------------------------------
+
+
+def _questions(
+    request: TrainRequest, plan: Plan, chat: ChatModel, events: Events
+) -> ChatEvaluation | None:
+    evaluation = request.config.evaluation
+    if not evaluation.evaluation_inputs:
+        return None
+    return ChatEvaluation(
+        Talk(chat, events, template_name=request.config.data.prompt_template),
+        evaluation.evaluation_inputs,
+        system=evaluation.system,
+        max_new_tokens=evaluation.max_new_tokens,
+        file=request.work_dir / "answers.md",
+        events=events,
+    )
+
+
+def _ask(questions: ChatEvaluation | None, trainer: Trainer) -> None:
+    if questions and trainer.schedule.asks_after(trainer.done):
+        trainer.model.eval()
+        questions.ask(trainer.done)
+
+
+def _save_checkpoint(request: TrainRequest, trainer: Trainer, record: Record) -> Path:
+    return save_checkpoint(
+        request.work_dir,
+        model=trainer.model,
+        optimizer=trainer.optimizer,
+        state=record.state(trainer),
+        extra_files={"config.yaml": (request.work_dir / "config.yaml").read_bytes()},
+        keep=request.config.checkpoint.save_total_limit,
+    )
+
+
+def _stopped(
+    request: TrainRequest, trainer: Trainer, saved: Path, stop: StopSignals, events: Events
+) -> Trained:
+    done, total = trainer.done, trainer.schedule.total
+    text = tr("Stopped after step {done} of {total}; saved in {path}. Go on with: {command}")
+    command = f"whoamai train {request.loaded.path} --work-dir {request.work_dir} --resume"
+    events.emit(Note(text.format(done=done, total=total, path=saved, command=command), "warning"))
+    return Trained(request.work_dir, None, done, total, stop.exit_code)
+
+
+# ---- what is left at the end ---------------------------------------------------------------------
+
+
+def _result_folder(request: TrainRequest) -> Path:
+    return request.work_dir / ("model" if request.config.lora is None else "adapter")
+
+
+def _save_result(request: TrainRequest, chat: ChatModel, model: Any, plan: Plan) -> Path:
+    """The adapter, or the whole model with its tokenizer, and which template it was trained with."""
+    folder = _result_folder(request)
+    with complete_folder(folder) as partial:
+        if request.config.lora is None:
+            model.to(plan.stored_dtype).save_pretrained(str(partial))
+            chat.tokenizer.save_pretrained(str(partial))
+        else:
+            save_adapter(model, partial, chat.path)
+        if isinstance(plan.prepared.encoding, ChatTemplate):
+            write_card(partial, plan.prepared.encoding.card)
+    return folder

@@ -1,0 +1,177 @@
+"""What a person sees of a training: its plan, its data, a bar or lines, the answers on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.text import Text
+
+from whoamai import events as ev
+from whoamai.messages import tr
+from whoamai.terminal import TerminalListener
+from whoamai.terminal_plan import print_plan
+
+if TYPE_CHECKING:
+    from whoamai.recipes.train import Trained
+
+_SHOWN_CHARACTERS = 600  # of the sample row, and of an answer
+
+
+class LineListener:
+    """One line each for stages, notes and every `interval` steps: for log files and pipes."""
+
+    def __init__(self, console: Console, interval: int) -> None:
+        self._console = console
+        self._interval = interval
+        self._start = time.monotonic()
+
+    def __call__(self, event: ev.Event) -> None:
+        match event:
+            case ev.Stage(text=text):
+                self._line(f"[{text}]")
+            case ev.Note(text=text):
+                self._line(text)
+            case ev.Progress(stage="train", done=done, total=total, values=values) if values:
+                if done % self._interval == 0 or done in (1, total):
+                    self._line(self._step(done, total, values))
+            case ev.Result(name=name, data=data):
+                print_result(self._console, name, data)
+
+    def _step(self, done: int, total: int, values: Mapping[str, float]) -> str:
+        shown = {
+            "loss": f"{values['loss']:.4f}",
+            "grad_norm": f"{values['grad_norm']:.3f}",
+            "lr": f"{values['lr']:.2e}",
+            "tokens/s": f"{values['tokens_per_s']:,.0f}",
+            "time": f"{values['step_seconds']:.2f}",
+            "data_time": f"{values['data_seconds']:.3f}",
+        }
+        if "memory_gib" in values:
+            shown["memory"] = f"{values['memory_gib']:.1f} GiB"
+        eta = (total - done) * (time.monotonic() - self._start) / max(1, done)
+        shown["eta"] = f"{int(eta // 3600)}:{int(eta // 60 % 60):02}:{int(eta % 60):02}"
+        return f"{done}/{total}  " + "  ".join(f"{k}: {v}" for k, v in shown.items())
+
+    def _line(self, text: str) -> None:
+        clock = time.strftime("%H:%M:%S")
+        self._console.print(Text(f"{clock}  {text}"), soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        pass
+
+
+class TrainListener(TerminalListener):
+    """Bars for stages and steps; above them the plan, the data and the answers."""
+
+    def __call__(self, event: ev.Event) -> None:
+        super().__call__(event)
+        if isinstance(event, ev.Result):
+            print_result(self.console, event.name, event.data)
+
+
+def listener_for(console: Console, *, quiet: bool, interval: int) -> TrainListener | LineListener:
+    """Bars where somebody looks on, lines for a file or a pipe, or where asked for."""
+    if quiet or not console.is_terminal:
+        return LineListener(console, interval)
+    return TrainListener(console)
+
+
+def print_result(console: Console, name: str, data: Any) -> None:
+    """What a stage found out, if it is for a person."""
+    match name:
+        case "plan":
+            print_plan(console, data)
+        case "dataset":
+            _print_dataset(console, data)
+        case "probe":
+            _print_probe(console, data)
+        case "answers":
+            _print_answers(console, data)
+
+
+def _print_dataset(console: Console, data: Mapping[str, Any]) -> None:
+    text = tr(
+        "Data: {rows} rows, {tokens:,} tokens, {targets:,} of them trained on; the longest row has "
+        "{longest:,}. Row {source}, what is trained on in green:"
+    )
+    head = text.format(source=data["sample"]["source"], **{k: data[k] for k in _COUNTS})
+    console.print(Text(head), soft_wrap=True)
+    row, left = Text(), _SHOWN_CHARACTERS
+    for part in data["sample"]["parts"]:
+        shown = part["text"] if len(part["text"]) <= left else part["text"][: max(0, left)] + " …"
+        row.append(shown, style="green" if part["trained"] else "dim")
+        left -= len(part["text"])
+        if left <= 0:
+            break
+    console.print(row, soft_wrap=True)
+
+
+_COUNTS = ("rows", "tokens", "targets", "longest")
+
+
+def _print_probe(console: Console, data: Mapping[str, Any]) -> None:
+    seconds, expected = data["seconds"], data["expected_seconds"]
+    text = tr(
+        "The heaviest step took {seconds:.2f} s ({tokens:,} tokens); all of them about {all}."
+    )
+    line = text.format(seconds=seconds, tokens=data["tokens"], all=duration(expected))
+    if data["peak_bytes"]:
+        peak = tr("GPU memory at its peak: {peak:.1f} GiB (expected {expected:.1f}).")
+        line += " " + peak.format(
+            peak=data["peak_bytes"] / 2**30, expected=data["expected_bytes"] / 2**30
+        )
+    console.print(Text(line), soft_wrap=True)
+
+
+def _print_answers(console: Console, data: Mapping[str, Any]) -> None:
+    done = data["step"]
+    head = tr("After step {done}").format(done=done) if done else tr("Before training")
+    lines = Text(head, style="bold")
+    for pair in data["answers"]:
+        answer = pair["answer"]
+        if len(answer) > _SHOWN_CHARACTERS:
+            answer = answer[:_SHOWN_CHARACTERS] + " …"
+        lines.append(f"\n  {pair['question']}", style="not bold cyan")
+        lines.append(f"\n  {answer}", style="not bold")
+    console.print(lines, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "12 min", "2 h 5 min".
+
+    >>> [duration(45), duration(720), duration(7500)]
+    ['45 s', '12 min', '2 h 5 min']
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def print_trained(console: Console, trained: Trained) -> None:
+    """Where everything is."""
+    if trained.result is None:
+        return
+    for label, path in (
+        (tr("model") if trained.result.name == "model" else tr("adapter"), trained.result),
+        (tr("loss curve"), trained.work_dir / "loss.png"),
+        (tr("answers"), trained.work_dir / "answers.md"),
+        (tr("events"), trained.work_dir / "events.jsonl"),
+    ):
+        if path.exists():
+            console.print(Text(f"{label}: {path}"), soft_wrap=True)
+    text = tr("Trained: {done} of {total} optimizer steps.")
+    done = text.format(done=trained.done, total=trained.total)
+    console.print(Text(done, style="bold green"))

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+
+from tests.engine.rows import CHANGES, gradients, lora, reference_loss, samples
+from tests.models import make_model
+from whoamai.data.loader import pad
+from whoamai.data.packing import packs_of_step
+from whoamai.engine.loss import batch_loss, changes_logits, pack_loss
+from whoamai.model.lora import add_lora
+from whoamai.model.tree import tree_attention_on
+
+FAMILIES = ["Llama", "Qwen2", "Qwen3", "Gemma2", "Granite", "Cohere"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padded_rows_give_the_loss_and_gradients_of_whole_logits_row_by_row(family: str, dtype):
+    model = lora(family, awake=True).to(dtype)
+    rows = samples(6)
+    loss = batch_loss(model, pad(rows), whole=changes_logits(model, rows[0]))
+    reference = reference_loss(model, rows)
+    assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
+    ours, theirs = gradients(model, loss), gradients(model, reference)
+    assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pack_gives_the_loss_and_gradients_of_whole_logits_row_by_row(family: str):
+    model = lora(family, awake=True).eval()
+    rows = samples(7)
+    (pack,) = packs_of_step(rows, tokens_per_pass=10_000)
+    with tree_attention_on(model):
+        loss = pack_loss(model, pack, whole=changes_logits(model, rows[0]))
+        ours = gradients(model, loss)
+    reference = reference_loss(model, rows)
+    assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
+    theirs = gradients(model, reference)
+    assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
+
+
+def test_a_head_that_is_adapted_gets_its_gradients_from_a_pack():
+    model = make_model("Llama", tie_word_embeddings=False)
+    model = add_lora(model, r=4, alpha=8, dropout=0.0, seed=0, adapt_head=True)
+    rows = samples(5)
+    (pack,) = packs_of_step(rows, tokens_per_pass=10_000)
+    with tree_attention_on(model):
+        ours = gradients(model, pack_loss(model, pack, whole=False))
+    theirs = gradients(model, reference_loss(model, rows))
+    assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_class_that_changes_its_logits_is_known(family: str, dtype):
+    model = make_model(family, **CHANGES.get(family, {}))
+    assert changes_logits(model.to(dtype), samples(1)[0]) is (family in CHANGES)
+
+
+def test_a_change_is_known_by_what_it_does_and_not_by_its_name():
+    class Louder(transformers.Qwen3ForCausalLM):
+        def forward(self, *args, **given):
+            output = super().forward(*args, **given)
+            output.logits = output.logits * 1.01
+            return output
+
+    class Narrower(transformers.Qwen3ForCausalLM):
+        def __init__(self, config):
+            super().__init__(config)
+            self.lm_head.register_forward_pre_hook(lambda m, given: (given[0] / 2,))
+
+    config = make_model().config
+    for changed in (Louder(config), Narrower(config)):
+        assert changes_logits(changed, samples(1)[0])
+        rows = samples(3)
+        loss = batch_loss(changed, pad(rows), whole=True)
+        assert loss.item() == pytest.approx(reference_loss(changed, rows).item(), rel=1e-5)
+
+
+def test_a_cap_that_hardly_shows_on_small_logits_is_known():
+    model = make_model("Gemma2", head_dim=8, final_logit_softcapping=1000.0)
+    assert changes_logits(model.to(torch.bfloat16), samples(1)[0])
+
+
+def test_a_plain_class_computes_the_head_at_targets_only():
+    model = lora()
+    head = model.get_output_embeddings()
+    head.weight.requires_grad_(True)  # a head that is trained is called, and can be watched
+    seen = []
+    head.register_forward_hook(lambda m, i, o: seen.append(i[0].shape))
+    batch = pad(samples(3))
+    batch_loss(model, batch, whole=False)
+    assert seen == [(batch.n_targets, 32)]
+
+
+def test_half_precision_losses_are_summed_in_float32():
+    model = lora().to(torch.bfloat16)
+    assert batch_loss(model, pad(samples(2)), whole=False).dtype == torch.float32
