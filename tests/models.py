@@ -117,8 +117,11 @@ def make_nf4_model(family: str = "Llama", *, double_quantization: bool = True, *
     """The same with its linear layers in nf4, on the CPU; `dtype` is what it computes in."""
     from tempfile import TemporaryDirectory
 
+    import pytest
+
     from whoamai.model.load import load_chat_model
 
+    pytest.importorskip("bitsandbytes")
     dtype = str(changes.get("dtype", torch.float32)).removeprefix("torch.")
     with TemporaryDirectory() as folder:
         save_chat_model(Path(folder), family, **changes)

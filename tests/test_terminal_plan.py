@@ -134,7 +134,7 @@ def test_everything_that_was_found_out_is_printed():
     text = " ".join(printed(print_explanation, explanation(), 200).split())
     for part in (
         "B-7B · QLoRA",
-        "64 × (4,096 + 6,144) × 32 = 20,971,520",
+        "64 × (4,096 + 6,144) × 32 = 20,971,520 attention: query, key and value",
         "lora_alpha / r = 16 / 64 = 0.25",
         "490 + 490 steps in 2 epochs = 980 optimizer steps",
         "rises over 29 steps to 2e-4",
@@ -168,6 +168,15 @@ def test_where_nothing_fits_here_the_parts_are_those_of_the_smallest_card_that_d
     text = printed(print_explanation, explanation(here=device("tiny", fits=False)), 200)
     assert "it does NOT fit" in text
     assert "By part, on 16 GB:" in text
+
+
+def test_where_a_cpu_takes_days_the_parts_are_those_of_the_smallest_card_that_fits():
+    slow = replace(device("a CPU"), device_type="cpu", seconds=86400.0)
+    text = printed(print_explanation, explanation(here=slow), 200)
+    assert "There is no GPU here." in text
+    assert "By part, on 16 GB:" in text
+    quick = replace(slow, seconds=60.0)
+    assert "By part, on a CPU:" in printed(print_explanation, explanation(here=quick), 200)
 
 
 def test_settings_that_differ_from_the_default_are_marked():

@@ -8,14 +8,13 @@ from typing import Annotated, Optional
 
 import typer
 
-from whoamai import __version__
-from whoamai import cli_train
+from whoamai import __version__, cli_config, cli_doctor, cli_explain, cli_train
 from whoamai.cli_data import data_app
 from whoamai.errors import WhoamaiError
 from whoamai.messages import tr
 
-# Exit codes: the goals were missed; the user can mend something; Ctrl-C.
-MISSED, WRONG, INTERRUPTED = 1, 2, 130
+# Exit codes: the goals were missed; the user can mend something. Typer ends with 130 after Ctrl-C.
+MISSED, WRONG = 1, 2
 
 app = typer.Typer(
     name="whoamai",
@@ -26,7 +25,10 @@ app = typer.Typer(
     help=tr("Give a chat model a new name, and prove that it answers to it and forgot nothing."),
 )
 app.add_typer(data_app, name="data", rich_help_panel=tr("Step by step"))
+cli_explain.register(app)
 cli_train.register(app)
+cli_config.register(app)
+cli_doctor.register(app)
 
 _JOB = tr("The whole job")
 _WHAT, _HOW, _WHERE = tr("What to learn"), tr("How to learn it"), tr("Where it goes")
@@ -39,8 +41,8 @@ def main() -> None:
     except WhoamaiError as error:
         _complain(str(error))
         sys.exit(WRONG)
-    except SystemExit as stopped:  # Typer ends so, also after Ctrl-C
-        if stopped.code == INTERRUPTED:
+    except SystemExit as stopped:  # Typer ends so, also with an Exit because of a KeyboardInterrupt
+        if isinstance(getattr(stopped.__context__, "__cause__", None), KeyboardInterrupt):
             print("\n" + tr("Stopped. Nothing was written."), file=sys.stderr)
         raise
 

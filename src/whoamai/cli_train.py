@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
@@ -13,6 +15,7 @@ from typer.core import TyperCommand
 from whoamai.messages import tr
 
 _RESUME, _LAST = "--resume", "last"
+INTERRUPTED = 130
 
 
 class _ResumeCommand(TyperCommand):
@@ -91,8 +94,18 @@ def train(
         loaded = replace(loaded, work_dir=work_dir)
     request = TrainRequest(loaded, _resume(resume))
     console = Console()
-    with listener_for(console, quiet=quiet, interval=loaded.config.log.interval) as listener:
+    trained = None
+    with (
+        suppress(KeyboardInterrupt),
+        listener_for(console, quiet=quiet, interval=loaded.config.log.interval) as listener,
+    ):
         trained = run(request, Events([listener]))
+    if trained is None:
+        text = tr(
+            "Stopped at once. With --resume it goes on after its last checkpoint, if it has one."
+        )
+        print("\n" + text, file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
     print_trained(console, trained)
     if trained.exit_code:
         raise typer.Exit(trained.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from whoamai.messages import tr
 
@@ -42,6 +43,19 @@ def number(value: float) -> str:
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         text = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     return text
+
+
+def as_written(value: Any) -> str:
+    """As a config file has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(as_written, value)) + "]"
+    return str(value)
 
 
 def gib(n_bytes: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -22,13 +21,14 @@ from whoamai.plan.explanation import (
 from whoamai.plan.memory import MemoryPart
 from whoamai.plan.preflight import PreflightFinding
 from whoamai.plan.preflight_kinds import allowed_names, kind
-from whoamai.plan.words import SettingWords, part_name
-from whoamai.terminal_numbers import curve, duration, gib, number, numbers
-from whoamai.terminal_prose import Prose
+from whoamai.plan.words import SettingWords, layer_in_words, part_name
+from whoamai.terminal_numbers import as_written, curve, duration, gib, number, numbers
+from whoamai.terminal_prose import Prose, joined
 
 _STYLES = {"blocks": "bold red", "warns": "yellow", "notes": "dim"}
 _CURVE, _SMALL_CURVE = 8, 3  # lines
 _CURVE_WIDTH = 60  # columns at most
+_LONG = 12 * 3600  # seconds on a CPU for which one would rather take a card
 _NAMES = 31  # columns for the names of settings: the longest has 29 letters
 _SHOWN_NUMBERS = 8
 _SHOWN_FINDINGS = 3
@@ -110,7 +110,7 @@ def _settings(settings: Sequence[SettingWords]) -> Iterator[RenderableType]:
 
 def _setting_value(setting: SettingWords) -> Text:
     text = Text(setting.name, style="cyan").append("\n")
-    return text.append(_value(setting.value), style="default" if setting.is_default else "bold")
+    return text.append(as_written(setting.value), style="default" if setting.is_default else "bold")
 
 
 def _setting_words(setting: SettingWords) -> Group:
@@ -119,19 +119,6 @@ def _setting_words(setting: SettingWords) -> Group:
         Prose(setting.about),
         *(Prose(f"{arrow} {words}", "dim", hanging=2) for arrow, words in arrows if words),
     )
-
-
-def _value(value: Any) -> str:
-    """As a config file has it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return number(value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return str(value)
 
 
 # ---- the model -----------------------------------------------------------------------------------
@@ -177,11 +164,13 @@ def _trained_in_words(trained: Trained) -> str:
 
 def _trained_table(trained: Trained) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="cyan")
-    table.add_column(justify="right")
-    table.add_column(justify="right")
+    table.add_column(style="cyan", overflow="fold")
+    table.add_column(justify="right", overflow="fold")
+    table.add_column(justify="right", overflow="fold")
+    table.add_column()
     for part in trained.parts:
-        table.add_row(part.name, _formula(part, trained.rank), f"= {part.parameters:,}")
+        words = Prose(layer_in_words(part.name), "dim")
+        table.add_row(part.name, _formula(part, trained.rank), f"= {part.parameters:,}", words)
     if trained.rank is None:
         rest = trained.total - sum(part.parameters for part in trained.parts)
         table.add_row(tr("embeddings, head, norms, biases"), "", f"= {rest:,}")
@@ -273,7 +262,9 @@ def _learning_rate_in_words(steps: StepFacts) -> str:
     return tr(
         "The learning rate rises over {warmup} steps to {peak}, then falls as half a cosine; the last "
         "step has {last}."
-    ).format(warmup=steps.warmup, peak=number(steps.peak), last=f"{steps.lr[-1]:.1e}")
+    ).format(
+        warmup=steps.warmup, peak=number(steps.peak), last=number(float(f"{steps.lr[-1]:.1e}"))
+    )
 
 
 def _saves_in_words(steps: StepFacts) -> str:
@@ -318,7 +309,10 @@ def _memory_and_time(explanation: Explanation) -> Iterator[RenderableType]:
         yield Prose(text, "yellow")
     if here is not None:
         yield Prose(_device_in_words(here), style="" if here.fits else "yellow")
-    shown = next((d for d in (here, *cards) if d is not None and d.fits), here)
+        if _is_slow(here):
+            text = tr("There is no GPU here. The table below says how long common cards take.")
+            yield Prose(text, "yellow")
+    shown = _worth_showing(here, cards)
     if shown is not None:
         yield ""
         text = tr("By part, on {device}:").format(device=shown.name)
@@ -330,6 +324,8 @@ def _memory_and_time(explanation: Explanation) -> Iterator[RenderableType]:
     if cards:
         yield ""
         yield _cards_table(cards)
+        if too_small := [card for card in cards if not card.fits]:
+            yield Prose(too_small[-1].why, "dim")
 
 
 def _device_in_words(device: DevicePlan) -> str:
@@ -343,7 +339,17 @@ def _device_in_words(device: DevicePlan) -> str:
     )
     if device.seconds is None:
         return text
-    return text + " " + tr("Expected time: {time}.").format(time=duration(device.seconds))
+    return joined(text, tr("Expected time: {time}.").format(time=duration(device.seconds)))
+
+
+def _is_slow(device: DevicePlan) -> bool:
+    return device.device_type == "cpu" and (device.seconds or 0) > _LONG
+
+
+def _worth_showing(here: DevicePlan | None, cards: Sequence[DevicePlan]) -> DevicePlan | None:
+    """The device whose memory is told by part: this one, or the smallest card that does it."""
+    good = (d for d in (here, *cards) if d is not None and d.fits and not _is_slow(d))
+    return next(good, here)
 
 
 def _parts_table(device: DevicePlan) -> Table:
@@ -404,7 +410,7 @@ def _findings(explanation: Explanation) -> Iterator[RenderableType]:
         yield Prose(text.format(option=f"allow='[{', '.join(passable)}]'"), "dim")
     if explanation.not_checked:
         text = tr("Not looked for, as too little is known yet: {kinds}.")
-        kinds = "; ".join(kind(name).title for name in explanation.not_checked)
+        kinds = tr("; ").join(kind(name).title for name in explanation.not_checked)
         yield Prose(text.format(kinds=kinds), "dim")
 
 

@@ -27,7 +27,8 @@ class LineListener:
     def __init__(self, console: Console, interval: int) -> None:
         self._console = console
         self._interval = interval
-        self._start = time.monotonic()
+        self._seconds = 0.0
+        self._steps = 0
 
     def __call__(self, event: ev.Event) -> None:
         match event:
@@ -36,6 +37,8 @@ class LineListener:
             case ev.Note(text=text):
                 self._line(text)
             case ev.Progress(stage="train", done=done, total=total, values=values) if values:
+                self._seconds += values["step_seconds"]
+                self._steps += 1
                 if done % self._interval == 0 or done in (1, total):
                     self._line(self._step(done, total, values))
             case ev.Result(name=name, data=data):
@@ -52,7 +55,7 @@ class LineListener:
         }
         if "memory_gib" in values:
             shown["memory"] = f"{values['memory_gib']:.1f} GiB"
-        eta = (total - done) * (time.monotonic() - self._start) / max(1, done)
+        eta = (total - done) * self._seconds / self._steps
         shown["eta"] = f"{int(eta // 3600)}:{int(eta // 60 % 60):02}:{int(eta % 60):02}"
         return f"{done}/{total}  " + "  ".join(f"{k}: {v}" for k, v in shown.items())
 

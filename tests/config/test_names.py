@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import pytest
 
-from whoamai.config import names
+from whoamai.config import names, schema
 from whoamai.config.schema import RunConfig
 
 TOP = [*names.sections(), "work_dir", "allow"]
@@ -32,6 +35,17 @@ def test_a_section_from_elsewhere_leads_to_a_section(target: str):
 
 def test_no_name_is_answered_in_two_ways():
     assert not names._CALLED_HERE.keys() & names._ANSWERS.keys()
+
+
+def test_what_the_schema_says_of_several_values_begins_with_a_setting():
+    """The place of such a problem is found by that name (values.py)."""
+    source = inspect.getsource(schema)
+    texts = re.findall(r"raise ValueError\(\s*later\(\s*\"(.*?)\"", source, re.DOTALL)
+    settings = [name for section in names.sections() for name in names.settings_of(section)]
+    assert len(texts) == source.count("raise ValueError")
+    for text in texts:
+        first = re.split(r"[ :]", text)[0]
+        assert first in settings or names.is_setting(tuple(first.split(".")))
 
 
 def test_only_a_slip_of_the_finger_is_taken_as_meant():

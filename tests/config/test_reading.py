@@ -82,6 +82,13 @@ def test_a_problem_has_a_place_a_cure_and_no_words_of_a_library(one: Wrong, lang
     assert re.findall(r"(?<!\{)\{[a-z]+\}", str(error)) == []  # nothing was left to be filled in
 
 
+def test_problems_are_told_in_chinese():
+    with use_language("zh"):
+        error = told(GOOD + "train:\n  lrr: 1\n  lora：3\n")
+    assert "没有这个设置" in str(error)
+    assert "中文冒号" in str(error)
+
+
 def test_one_problem_is_one_line():
     assert str(told("")).count("\n") == 0
 

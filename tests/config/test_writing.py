@@ -16,8 +16,8 @@ from whoamai.config.reading import read_config
 from whoamai.config.writing import write_config
 from whoamai.errors import OutputError
 
-# What a file in UTF-8 can hold: anything but half characters.
-TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+# What a file's name in UTF-8 can hold: anything but half characters and NUL.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 LIKE_VALUES = [
     "1e-4",
     "010",

@@ -189,7 +189,10 @@ def test_no_pack_is_too_large_unless_it_is_one_row(rows, size, share):
 
 
 def best(rows: list[tuple[int, ...]], size: int) -> int:
-    """The fewest packs, by trying every cut of the sorted rows."""
+    """The fewest packs, by trying every cut of the sorted rows.
+
+    A row of more than `size` stands alone, or with its like.
+    """
 
     def cost(part) -> int:
         return len({row[:n] for row in part for n in range(1, len(row) + 1)})
@@ -200,7 +203,7 @@ def best(rows: list[tuple[int, ...]], size: int) -> int:
             min(
                 fewest[start] + 1
                 for start in range(stop)
-                if cost(rows[start:stop]) <= max(size, len(max(rows[start:stop], key=len)))
+                if cost(rows[start:stop]) <= max(size, len(rows[start]))
             )
         )
     return fewest[-1]

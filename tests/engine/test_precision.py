@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.models import make_model
+from tests.models import make_model, make_nf4_model
 from whoamai.engine.precision import (
     LossScaler,
     Precision,
@@ -98,6 +98,21 @@ def test_lean_or_not_the_gradients_are_the_same_to_the_last_bit(dtype: torch.dty
     model, precision = with_lora(dtype), Precision(dtype, "cpu")
     lean, plain = (gradients(model, precision, lean=each) for each in (True, False))
     assert torch.equal(lean, plain)
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN)
+def test_quantized_weights_give_gradients_in_16_bits_too(dtype: torch.dtype):
+    pytest.importorskip("bitsandbytes")
+    held = {}
+    for each in (dtype, torch.float32):
+        model = make_nf4_model("Llama", dtype=each, **SIZES)
+        tuned = add_lora(model, r=4, alpha=8, dropout=0.0, seed=0).train()
+        for name, p in tuned.named_parameters():
+            if "lora_B" in name:
+                nn.init.constant_(p, 0.01)
+        held[each] = gradients(tuned, Precision(each, "cpu"))
+        assert torch.equal(held[each], gradients(tuned, Precision(each, "cpu"), lean=False))
+    assert distance(held[dtype], held[torch.float32]) < 0.03
 
 
 def saved_bytes(model, precision: Precision, *, lean: bool) -> int:

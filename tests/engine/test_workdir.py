@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +53,56 @@ def status_in(work_dir: Path) -> RunStatus:
 # ---- one at a time -----------------------------------------------------------------------------------
 
 
+@needs_fork
 def test_a_second_run_is_refused_naming_the_first(tmp_path: Path):
-    with claim(tmp_path, label="tiny_chat", resume=False):
+    with held_by_another_process(tmp_path) as pid:
         for resume in (False, True):
             text = refusal(tmp_path, resume=resume)
             holder = used_by(tmp_path)
             assert holder is not None
-            for part in ("tiny_chat", str(os.getpid()), holder.host, holder.started, str(tmp_path)):
+            assert holder.pid == pid
+            assert holder.command
+            for part in ("held", str(pid), holder.host, holder.started, str(tmp_path)):
                 assert part in text
-        assert holder.command
+
+
+def test_a_process_does_not_claim_its_own_folder_twice_but_may_ask(tmp_path: Path):
+    with claim(tmp_path, label="tiny", resume=False):
+        with (
+            pytest.raises(OutputError, match=f"in use by the run of tiny, process {os.getpid()}"),
+            claim(tmp_path, label="tiny", resume=False),
+        ):
+            pass
+        assert problems_with_work_dir(tmp_path, resume=False) == []
+        assert problems_with_work_dir(tmp_path, resume=True) == []
     assert used_by(tmp_path) is None
 
 
+@contextmanager
+def held_by_another_process(folder: Path) -> Iterator[int]:
+    """The process's id; it is killed behind the block."""
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=_hold, args=(folder, ready), daemon=True)
+    process.start()
+    assert process.pid is not None
+    try:
+        assert ready.wait(30)
+        yield process.pid
+    finally:
+        process.kill()
+        process.join(30)
+
+
+def _hold(folder: Path, ready: Any) -> None:
+    with claim(folder, label="held", resume=False):
+        ready.set()
+        time.sleep(60)
+
+
+@needs_fork
 def test_a_run_that_is_refused_leaves_the_first_ones_status(tmp_path: Path):
-    with claim(tmp_path, label="first", resume=False) as place:
-        place.running(3, 9)
+    with held_by_another_process(tmp_path):
         before = (tmp_path / "run.json").read_bytes()
         refusal(tmp_path, resume=True)
         assert (tmp_path / "run.json").read_bytes() == before
@@ -105,30 +141,13 @@ def _try_to_claim(folder: Path, n: int, go: Any, done: Any, queue: Any) -> None:
 
 @needs_fork
 def test_a_killed_run_is_in_nobodys_way(tmp_path: Path):
-    context = multiprocessing.get_context("fork")
-    ready = context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, ready), daemon=True)
-    process.start()
-    assert ready.wait(30)
-    holder = used_by(tmp_path)
-    assert holder is not None
-    assert holder.pid == process.pid
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(30)
-
+    with held_by_another_process(tmp_path):
+        assert used_by(tmp_path) is not None
     assert used_by(tmp_path) is None
-    assert find_run(tmp_path) is not None
-    assert (tmp_path / ".lock").exists()
+    assert (tmp_path / ".lock").read_bytes(), "it could not clear up"
     with claim(tmp_path, label="next", resume=True) as place:
         assert place.previous is not None
-        assert place.previous.state == "running"
-
-
-def _hold(folder: Path, ready: Any) -> None:
-    with claim(folder, label="held", resume=False):
-        ready.set()
-        time.sleep(60)
+        assert (place.previous.state, place.previous.config) == ("running", "held")
 
 
 def test_a_disk_without_locks_is_used_and_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -162,6 +162,8 @@ def test_a_mask_is_made_once_for_each_window_that_is_felt():
     assert tree.mask_TT(2, CPU) is tree.mask_TT(2, CPU)
     assert tree.mask_TT(4, CPU) is tree.mask_TT(None, CPU)  # no path has more than 4
     assert tree.mask_TT(3, CPU) is not tree.mask_TT(None, CPU)
+    assert tree.bias_TT(4, CPU, torch.float32) is tree.bias_TT(None, CPU, torch.float32)
+    assert tree.bias_TT(None, CPU, torch.bfloat16).dtype == torch.bfloat16
     assert tree.block_mask(4096, CPU) is tree.block_mask(None, CPU)
 
 

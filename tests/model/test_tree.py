@@ -329,6 +329,9 @@ def test_models_that_cannot_fork_are_found_out(name):
 class _Distance(forking.Tree):
     """Counts windows by what lies between two tokens in the pack."""
 
+    def _felt(self, window):
+        return window
+
     def mask_TT(self, window, device):
         index_T = torch.arange(len(self))
         mask_TT = super().mask_TT(None, device)

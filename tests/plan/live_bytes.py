@@ -48,10 +48,9 @@ class LiveBytes(TorchDispatchMode):
 
 
 def peak_of_step(model: Any, dtype: torch.dtype, *, tokens: int, targets: int) -> int:
-    """Bytes at the worst moment of a step of two passes, of what a model in training adds to its weights.
+    """Bytes at the worst moment of a step of two passes, beside weights, adapter and AdamW's averages.
 
-    AdamW's averages exist before, as in every step but the first; they are not counted, nor are the
-    weights.
+    The averages exist before, as in every step but the first.
     """
     pack, precision = _pack(model, tokens, targets), Precision(dtype, "cpu")
     optimizer = make_optimizer(model, lr=1e-4, betas=(0.9, 0.999), weight_decay=0.0)

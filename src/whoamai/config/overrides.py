@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from whoamai.config import names
 from whoamai.config.problems import Place, Problems, shortened
 from whoamai.config.values import Given
-from whoamai.config.yaml_lines import Entries, Node, Scalar, bare_value, read_yaml
+from whoamai.config.yaml_lines import (
+    Entries,
+    Node,
+    Refused,
+    Scalar,
+    bare_value,
+    can_be_written,
+    read_yaml,
+)
 from whoamai.messages import tr
 
 
@@ -28,36 +36,35 @@ def read_overrides(
             what = tr("an override has no =.")
             problems.add(place, what, tr("Write it as section.key=value: train.lr=1e-4"))
             continue
-        path = _path(key, text, place, problems)
-        value = _value(text.strip(), place, problems) if path else None
-        if path and value:
-            _put(path, Given(value, place), result, problems)
+        path = tuple(key.split("."))
+        if not names.is_setting(path):
+            unknown = _explain(path, text)
+            problems.add(place, tr("unknown setting."), unknown.cure, key=shortened(key))
+            path = unknown.meant
+        if path:
+            _put(path, Given(_value(text.strip(), place, problems), place), result, problems)
     return result
 
 
-def _path(key: str, text: str, place: Place, problems: Problems) -> names.Path | None:
-    """The setting that `key` names; None where that was told as a problem."""
-    path = tuple(key.split("."))
-    if names.is_setting(path):
-        return path
-    problems.add(place, tr("unknown setting."), _cure(path, key, text), key=shortened(key))
-    return None
-
-
-def _cure(path: tuple[str, ...], key: str, text: str) -> str:
+def _explain(path: names.Path, text: str) -> names.Unknown:
+    """What to do about an override of `path`, which is no setting."""
+    key = path[-1]
     if len(path) == 1:
-        owners = [s for s in names.sections() if names.is_setting((s, key))]
+        owners = [
+            (section, key) for section in names.sections() if names.is_setting((section, key))
+        ]
         if owners:
-            return _written([(section, key) for section in owners], text)
+            return names.Unknown(_written(owners, text), owners[0] if len(owners) == 1 else None)
         unknown = names.explain_unknown(None, key)
     elif path[0] in names.sections():
         unknown = names.explain_unknown(path[0], ".".join(path[1:]))
     else:
         unknown = names.explain_unknown(None, path[0], is_group=True)
         meant = (*(unknown.meant or ()), *path[1:])
-        if names.is_setting(meant):
-            return _written([meant], text)
-    return _written([unknown.meant], text) if unknown.meant else unknown.cure
+        unknown = names.Unknown(unknown.cure, meant if names.is_setting(meant) else None)
+    if unknown.meant is None or unknown.meant[-1] in names.sections():
+        return names.Unknown(unknown.cure)
+    return names.Unknown(_written([unknown.meant], text), unknown.meant)
 
 
 def _written(paths: Sequence[names.Path], text: str) -> str:
@@ -65,17 +72,17 @@ def _written(paths: Sequence[names.Path], text: str) -> str:
     return tr("Write {better}").format(better=tr(" or ").join(wanted))
 
 
-def _value(text: str, place: Place, problems: Problems) -> Node | None:
-    if any("\ud800" <= c <= "\udfff" for c in text):  # bytes of the shell that are not UTF-8
+def _value(text: str, place: Place, problems: Problems) -> Node:
+    if not can_be_written(text):  # bytes of the shell that are not UTF-8
         problems.add(place, tr("the value is not written in UTF-8."), tr("Type it again."))
-        return None
+        return Refused(1)
     if text[:1] not in ("[", "{", '"', "'"):
         return Scalar(bare_value(text), text, True, 1)
     found = Problems("")
     node = read_yaml(text, found).root
     for problem in found.found:
         problems.add(place, problem.what, problem.cure)
-    return None if found.found else node
+    return Refused(1) if found.found or node is None else node
 
 
 def _put(path: names.Path, one: Given, result: dict[names.Path, Given], problems: Problems) -> None:

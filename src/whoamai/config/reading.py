@@ -16,7 +16,7 @@ from whoamai.config.overrides import read_overrides
 from whoamai.config.problems import Place, Problems, shortened
 from whoamai.config.schema import RunConfig
 from whoamai.config.values import Given, check_values, plain
-from whoamai.config.yaml_errors import NO_SPACE, colon_problem
+from whoamai.config.yaml_errors import colon_problem
 from whoamai.config.yaml_lines import Entries, Items, Node, Refused, Scalar, read_yaml
 from whoamai.errors import ConfigError
 from whoamai.messages import tr
@@ -70,14 +70,13 @@ class _File:
         if isinstance(root, Entries):
             for key, value in root.entries:
                 self._take_top(key, value)
-        elif (isinstance(root, Scalar) and root.value is None) or root is None:
-            return
-        else:
+        elif root is not None and not (isinstance(root, Scalar) and root.value is None):
             self.is_group = False
-            if not isinstance(root, Refused):
-                self._tell_no_group(root)
+            self._tell_no_group(root)
 
     def _tell_no_group(self, root: Node) -> None:
+        if isinstance(root, Refused):
+            return
         if isinstance(root, Scalar) and (found := _misspelt(root)):
             self.problems.at_line(root.line, *found)
             return
@@ -116,7 +115,8 @@ class _File:
             self._not_a_section(name, line, value)
 
     def _not_a_section(self, name: str, line: int, value: Node) -> None:
-        if isinstance(value, Scalar) and (found := _misspelt(value)):
+        # Not behind the name itself: model: qwen:7b is a value.
+        if isinstance(value, Scalar) and value.line != line and (found := _misspelt(value)):
             self.problems.at_line(value.line, *found, key=name)
             return
         example = _example(name)
@@ -137,7 +137,8 @@ class _File:
                 self._keep((name, first), value, line)
         cure = cure.format(example=example)
         if name == "lora":
-            cure = f"{cure} {tr('Write lora: null to train every weight.')}".strip()
+            full = tr("Write lora: null to train every weight.")
+            cure = f"{cure} {full}".strip()
         self.problems.at_line(line, what, cure, key=name)
 
     def _take_setting(self, section: str, key: Scalar, value: Node) -> None:
@@ -166,19 +167,13 @@ class _File:
 
 def _misspelt(scalar: Scalar) -> tuple[str, str] | None:
     """Settings whose colons are wrong, which YAML takes for text: "lr:2e-4 seed:3"."""
-    if not scalar.plain:
-        return None
-    return (
-        colon_problem(scalar.text) if NO_SPACE.match(scalar.text) or "：" in scalar.text else None
-    )
+    return colon_problem(scalar.text) if scalar.plain else None
 
 
 def _example(section: str) -> str:
     """A setting of `section` as it is written."""
-    field = names.sections()[section].model_fields[names.settings_of(section)[0]]
-    key = names.settings_of(section)[0]
-    value = field.default if field.default not in ([], None) else "…"
-    return f"{key}: {value}"
+    key, field = next(iter(names.sections()[section].model_fields.items()))
+    return f"{key}: {'…' if field.default in ([], None) else field.default}"
 
 
 def _check_for_data(given: dict[names.Path, Given], file: _File) -> None:
@@ -191,10 +186,10 @@ def _check_for_data(given: dict[names.Path, Given], file: _File) -> None:
 
 def _check_data_names(given: dict[names.Path, Given], problems: Problems) -> None:
     one = given.get(_DATA)
-    value = plain(one.node) if one else None
-    texts = value if isinstance(value, list) else [value]
     if one is None or isinstance(one.node, Refused):
         return
+    value = plain(one.node)
+    texts = value if isinstance(value, list) else [value]
     if value == [] or any(isinstance(text, str) and not text.strip() for text in texts):
         problems.add(one.place, tr("the file's name is empty."), _data_cure(), key=".".join(_DATA))
     elif isinstance(one.node, Scalar) and one.node.plain and one.node.text.startswith("-"):

@@ -12,7 +12,7 @@ from whoamai.messages import later, tr
 _TABBED = re.compile(r" *\t")
 _WIDE_COLON = re.compile(r"\s*(?:- )?[\w.\"']+\s*：")
 # A name, a colon, and at once the value; not the colon of https:// or of C:\.
-NO_SPACE = re.compile(r"\s*(?:- )?([A-Za-z_]\w*):([^\s:/\\].*)")
+_NO_SPACE = re.compile(r"\s*(?:- )?([A-Za-z_]\w*):([^\s:/\\].*)")
 _TWO_COLONS = re.compile(r"\s*(?:- )?[\w.]+:\s.*:(\s|$)")
 _NAME = re.compile(r"\s*(?:- )?[\w.]+:(\s|$)")
 _BARE_NAME = re.compile(r"\s*\w+\s*")
@@ -172,7 +172,7 @@ def colon_problem(text: str) -> tuple[str, str] | None:
     if _WIDE_COLON.match(text):
         before, _, after = text.strip().partition("：")
         what = tr("the colon is the wide one of Chinese text (：).")
-    elif found := NO_SPACE.match(text):
+    elif found := _NO_SPACE.match(text):
         before, after = found.groups()
         what = tr("a space is missing after the colon.")
     else:

@@ -95,6 +95,11 @@ def bare_value(text: str) -> str | int | float | bool | None:
     return text
 
 
+def can_be_written(text: str) -> bool:
+    """Whether a file in UTF-8 or the name of a file can hold it: no half characters, no NUL."""
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
+
+
 def read_yaml(text: str, problems: Problems) -> YamlText:
     """The one document of `text`. What is wrong with it as YAML is added to `problems`."""
     text = _printable(text.replace("\r\n", "\n").replace("\r", "\n"), problems)
@@ -218,10 +223,10 @@ class _Builder:
         self._place(Refused(ended.node.line) if told else ended.node)
 
     def _scalar(self, text: str, plain: bool, line: int) -> Scalar | Refused:
-        if any("\ud800" <= c <= "\udfff" for c in text):  # from an escape such as "\ud83d"
+        if not can_be_written(text):  # from an escape such as "\ud83d" or "\0"
             self.problems.at_line(
                 line,
-                tr("an escape stands for half a character."),
+                tr("an escape stands for half a character, or for none."),
                 tr("Write the character itself."),
             )
             return Refused(line)
@@ -269,7 +274,7 @@ class _Builder:
                 self.problems.at_line(
                     node.line,
                     tr("brackets stand where the name of a setting belongs."),
-                    tr('Text that begins with {{ or [ goes in quotes: "{{{{name}}}}".').format(),
+                    tr('Text that begins with { or [ goes in quotes: "{{name}}".'),
                     key=self._above(),
                 )
             return Refused(node.line)

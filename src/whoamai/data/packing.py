@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
-import torch
 
 from whoamai.data.prefix_tree import Forest, forest, in_order
 from whoamai.samples import Pack, Sample
@@ -113,6 +112,8 @@ def _filled(lengths: Sequence[int], shared: Sequence[int], most: int) -> list[in
 
 def _pack(tree: Forest, targets: Sequence[_Targets], size: int, *, n_logical: int) -> Pack:
     """The forest padded to `size`, each padding token a tree of its own."""
+    import torch  # here, so that the plan of a run needs none of it
+
     n_nodes = len(tree.ids)
     padding = size - n_nodes
     place, token, weight = _counted(tree.paths, targets)

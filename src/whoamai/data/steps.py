@@ -1,8 +1,8 @@
-"""Which rows make which optimizer step: decided before anything is packed, padded or put on a device.
+"""Which rows make which optimizer step: decided before anything is packed, padded or computed.
 
-Rows are shuffled once an epoch and cut into steps, of so many rows or of whole rows up to so many tokens.
-Tokens are counted as if nothing were shared, so sharing beginnings, the memory at hand and the number of
-devices change the speed of a run and never what it learns.
+Rows are shuffled once an epoch and cut into steps, of so many rows, or of whole rows up to so many
+tokens. Tokens are counted as if nothing were shared, so sharing beginnings, the memory at hand and the
+number of devices change the speed of a run and never what it learns.
 """
 
 from __future__ import annotations

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 _STATE = "state.json"
 _RNG = "rng.safetensors"
-# Raised when a checkpoint of before can no longer be read.
-_FORMAT = 1
+_FORMAT = 1  # to be raised once checkpoints of before can no longer be read
 _PART_BYTES = 2 * 10**9  # what is held in memory at once while a file is written
 # Asked for beyond the tensors: JSON, headers, blocks that are not full.
 _SPARE_BYTES = 1 << 20
@@ -158,13 +157,13 @@ def load_checkpoint(path: Path, *, model: Any, optimizer: torch.optim.Optimizer)
 
     state = read_state(path)
     _check_complete(path, thorough=True)
-    weights, moments = _weights(model), _parameters(model)
+    weights = _weights(model)
     with ExitStack() as stack:
         folder = path / ("adapter" if _is_peft(model) else "model")
         saved_weights = _open_tensors(stack, folder, "*.safetensors")
         saved_moments = _open_tensors(stack, path, "optimizer*.safetensors")
         problems = _differences(saved_weights, weights)
-        problems += _differences_of_moments(saved_moments, moments)
+        problems += _differences_of_moments(saved_moments, _parameters(model))
         if problems:
             raise ModelError(_does_not_fit(path, problems))
         with torch.no_grad():
@@ -193,14 +192,16 @@ def _write(
         config.inference_mode = True
         config.save_pretrained(str(folder / "adapter"))
         # One file whatever its size: peft reads no parts.
-        save_file(weights, folder / "adapter" / "adapter_model.safetensors", {"format": "pt"})
+        save_file(
+            {name: tensor.contiguous() for name, tensor in weights.items()},
+            folder / "adapter" / "adapter_model.safetensors",
+            {"format": "pt"},
+        )
     else:
         (folder / "model").mkdir()
         config = copy.deepcopy(model.config)
         config.dtype = model.dtype  # as it is held, not as it once was loaded
         config.save_pretrained(str(folder / "model"))
-        if model.can_generate():
-            model.generation_config.save_pretrained(str(folder / "model"))
         save_torch_state_dict(dict(weights), folder / "model", max_shard_size=_PART_BYTES)
     pattern = "optimizer{suffix}.safetensors"
     save_torch_state_dict(
@@ -314,8 +315,8 @@ def _form(tensor: torch.Tensor) -> str:
 
 def _does_not_fit(path: Path, problems: Sequence[str]) -> str:
     shown = list(problems[:_SHOWN])
-    if more := len(problems) - _SHOWN:
-        shown += [tr("and {n} more").format(n=more)] if more > 0 else []
+    if len(problems) > _SHOWN:
+        shown.append(tr("and {n} more").format(n=len(problems) - _SHOWN))
     text = tr(
         "The checkpoint {path} was made for another model or another adapter: {problems}. Resume with "
         "the config that is in it, or start without --resume in another work folder."

@@ -16,7 +16,7 @@ from whoamai.samples import Sample
 
 # What the facts are called when they differ; settings have their own names.
 _LABELS = {
-    "rows": later("rows"),
+    "rows": later("number of rows"),
     "text": later("the rows' tokens and targets"),
     "steps": later("optimizer steps"),
     "warmup": later("warmup steps"),

@@ -37,6 +37,10 @@ class Holder:
     config: str = ""
     command: str = ""
 
+    @property
+    def is_this_process(self) -> bool:
+        return (self.pid, self.host) == (os.getpid(), socket.gethostname())
+
     def __str__(self) -> str:
         if not self.pid:
             return tr("another run")
@@ -63,7 +67,9 @@ class Lock:
         self._handle = handle
 
     def release(self) -> None:
-        with suppress(OSError):  # the disk knows none
+        with suppress(OSError):  # full, or without locks
+            os.ftruncate(self._handle, 0)
+        with suppress(OSError):
             _unlock(self._handle)
         os.close(self._handle)
 
@@ -106,7 +112,7 @@ def used_by(folder: Path) -> Holder | None:
 
 
 def _wait_for_lock(handle: int) -> bool:
-    """Lock; False where there are no locks. Raises InUseError after a moment."""
+    """Lock; False where there are no locks. Raises InUseError, in case of others after a moment."""
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
@@ -117,8 +123,9 @@ def _wait_for_lock(handle: int) -> bool:
                 return False
             if error.errno not in _LOCKED:
                 raise
-            if time.monotonic() > until:
-                raise InUseError(_holder(handle)) from None
+            holder = _holder(handle)
+            if holder.is_this_process or time.monotonic() > until:
+                raise InUseError(holder) from None
             time.sleep(_PATIENCE_SECONDS / 20)
 
 

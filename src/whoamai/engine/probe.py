@@ -26,7 +26,7 @@ class Probe:
 
 
 def probe(trainer: Trainer) -> Probe:
-    """Run the heaviest step without taking it: weights, optimizer and random numbers stay as they are.
+    """Run the heaviest step twice without taking it: weights and random numbers stay as they are.
 
     Raises ModelError where not even one row fits the memory.
     """
@@ -35,8 +35,12 @@ def probe(trainer: Trainer) -> Probe:
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
+    heaviest = trainer.heaviest_step()
+    trainer.try_step(heaviest)  # the first compiles, allocates and is slow
+    if cuda:
+        torch.cuda.synchronize()
     start = time.monotonic()
-    computed, logical = trainer.try_step(trainer.heaviest_step())
+    computed, logical = trainer.try_step(heaviest)
     if cuda:
         torch.cuda.synchronize()
     seconds = time.monotonic() - start

@@ -232,7 +232,8 @@ class Trainer:
             self._bad_in_a_row = 0
         else:
             self.skipped += 1
-            self._bad_in_a_row += not self.scaler.is_settling
+            # A gradient that overflowed may be the scale's fault, a loss never is.
+            self._bad_in_a_row += not (math.isfinite(loss) and self.scaler.is_settling)
         self.scaler.update(good)
         self.optimizer.zero_grad(set_to_none=True)
         if self._bad_in_a_row >= _BAD_STEPS_IN_A_ROW:

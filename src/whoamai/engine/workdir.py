@@ -162,9 +162,13 @@ def find_run(work_dir: Path) -> RunStatus | None:
 
 
 def problems_with_work_dir(work_dir: Path, *, resume: bool) -> list[str]:
-    """Why a run may not use `work_dir`, each with the cure; empty if it may. Changes nothing."""
+    """Why a run may not use `work_dir`, each with the cure; empty if it may. Changes nothing.
+
+    That this process holds it itself is no problem: a run may ask again once it has claimed its folder.
+    """
     try:
-        if holder := used_by(work_dir):
+        holder = used_by(work_dir)
+        if holder and not holder.is_this_process:
             return [_in_use(work_dir, holder)]
         return _problems_inside(work_dir, resume=resume)
     except (OSError, RuntimeError) as error:  # too long a name, a circle of links, …

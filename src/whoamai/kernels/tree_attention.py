@@ -8,8 +8,8 @@
 Three ways to compute it, by what is there:
 
     CUDA, bfloat16 or float16   FlexAttention, which skips blocks of 128 x 128 that nobody sees
-    elsewhere                   scaled_dot_product_attention with the rule as a boolean mask
-    logits capped, or sinks     written out with the same mask; SDPA knows neither
+    elsewhere                   scaled_dot_product_attention with the rule as a mask of T · T
+    logits capped, or sinks     written out with a boolean mask; SDPA knows neither
 
 and a fourth, `reference_attention`, which follows each path with a loop, to check the others by.
 
@@ -55,7 +55,7 @@ class Tree:
         self._subtree_end_T = subtree_end_T.cpu()
         self._position_T = position_T.cpu()
         self._depth = int(position_T.max()) + 1 if len(position_T) else 0
-        self._made: dict[tuple[str, int | None, torch.device], Any] = {}
+        self._made: dict[tuple[Any, int | None, torch.device], Any] = {}
         self.dense = dense
 
     def __len__(self) -> int:
@@ -69,6 +69,19 @@ class Tree:
             self._made[key] = tree_mask_TT(
                 self._subtree_end_T.to(device), self._position_T.to(device), window
             )
+        return self._made[key]
+
+    def bias_TT(self, window: int | None, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """The rule as numbers to add to the logits: 0 where the key is seen, else -inf.
+
+        SDPA makes these of a boolean mask, anew in every layer, and keeps each for the backward pass.
+        """
+        window = self._felt(window)
+        key = (dtype, window, device)
+        if key not in self._made:
+            mask_TT = self.mask_TT(window, device)
+            bias_TT = torch.zeros_like(mask_TT, dtype=dtype)
+            self._made[key] = bias_TT.masked_fill_(~mask_TT, float("-inf"))
         return self._made[key]
 
     def block_mask(self, window: int | None, device: torch.device) -> Any:
@@ -106,13 +119,14 @@ def tree_attention(
     query, key, value = _of_one_type(query, key, value)
     if not tree.dense and dropout == 0 and sinks_H is None and _flex_runs(query, key, value):
         return _flex(query, key, value, tree.block_mask(window, query.device), scaling, softcap)
-    mask_TT = tree.mask_TT(window, query.device)
     if softcap is not None or sinks_H is not None:
+        mask_TT = tree.mask_TT(window, query.device)
         more = {"dropout": dropout, "softcap": softcap, "sinks_H": sinks_H}
         return written_out(query, key, value, mask_TT, scaling=scaling, **more)
+    bias_TT = tree.bias_TT(window, query.device, query.dtype)
     key, value = _for_each_head(key, query.shape[1]), _for_each_head(value, query.shape[1])
     return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask_TT, dropout_p=dropout, scale=scaling
+        query, key, value, attn_mask=bias_TT, dropout_p=dropout, scale=scaling
     )
 
 

@@ -89,11 +89,13 @@ def load_tokenizer(source: str) -> tuple[Any, str | None]:
     """
     path = _path(source)
     _check_folder(path, weights=False)
-    from transformers import AutoTokenizer, PretrainedConfig
+    from transformers import PretrainedConfig
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
         config, _ = PretrainedConfig.get_config_dict(path)
+        tokenizer = _read_tokenizer(path, config.get("model_type"))
+    except WhoamaiError:
+        raise
     except Exception as error:  # as above
         raise ModelError(_why(path, error)) from error
     _check_tokenizer(tokenizer, path)
@@ -145,12 +147,13 @@ def _from_pretrained(
     path: str, *, device: str, dtype: torch.dtype, nf4: Any | None
 ) -> tuple[Any, Any]:
     """(tokenizer, model on its device)."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig
+    from transformers import AutoModelForCausalLM, PretrainedConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-    stored = PretrainedConfig.get_config_dict(path)[0].get("quantization_config")
+    config, _ = PretrainedConfig.get_config_dict(path)
+    tokenizer = _read_tokenizer(path, config.get("model_type"), padding_side="left")
+    stored = config.get("quantization_config")
     if not (stored or nf4):
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False)
         return tokenizer, model.to(torch.device(device))  # pyright: ignore[reportArgumentType]
     if stored:
         _check_stored(stored, path, device, nf4=nf4)
@@ -158,10 +161,24 @@ def _from_pretrained(
     # (quantization_config=None would not mean the same as leaving it out.)
     how = {} if nf4 is None else {"quantization_config": nf4}
     model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype, device_map={"": device}, **how
+        path, dtype=dtype, device_map={"": device}, trust_remote_code=False, **how
     )
     keep_layout(model)
     return tokenizer, model
+
+
+def _read_tokenizer(path: str, model_type: str | None, **options: Any) -> Any:
+    """The tokenizer. Of InternLM2 transformers learns here: its folder asks for code of its own."""
+    from transformers import AutoTokenizer
+
+    if model_type == "internlm2":
+        from whoamai.model.internlm2 import register_internlm2
+        from whoamai.model.internlm2_tokenizer import load_internlm2_tokenizer, needs_conversion
+
+        register_internlm2()
+        if needs_conversion(path):
+            return load_internlm2_tokenizer(path, **options)
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False, **options)
 
 
 def _check_stored(stored: Any, path: str, device: str, *, nf4: Any | None) -> None:
@@ -170,8 +187,8 @@ def _check_stored(stored: Any, path: str, device: str, *, nf4: Any | None) -> No
     if nf4 is not None:
         raise ModelError(
             tr(
-                "The weights in {path} are already quantized ({method}). Set quantization: none, or "
-                "take the model they were made from."
+                "The weights in {path} are already quantized ({method}). Set model.quantization: none, "
+                "or take the model they were made from."
             ).format(path=path, method=method)
         )
     if method == "bitsandbytes":
@@ -243,7 +260,9 @@ def _does_not_fit(path: str, device: str, quantization: str) -> str:
     if quantization == "nf4":
         return text + " " + tr("Take a smaller model, or the device cpu.")
     return (
-        text + " " + tr("Hold its weights in 4 bits (quantization: nf4), or take a smaller model.")
+        text
+        + " "
+        + tr("Hold its weights in 4 bits (model.quantization: nf4), or take a smaller model.")
     )
 
 

@@ -135,7 +135,7 @@ def merge(peft_model: Any, dtype: torch.dtype) -> Any:
         raise ModelError(
             tr(
                 "An adapter cannot be merged into weights that are held in 4 bits. Load the model with "
-                "quantization: none, put the saved adapter on it, and merge that."
+                "model.quantization: none, put the saved adapter on it, and merge that."
             )
         )
     return peft_model.merge_and_unload().to(dtype)

@@ -33,27 +33,27 @@ def problem_with_nf4(device: torch.device | str) -> str | None:
     """Why weights cannot be held in nf4 on `device` and what to do, or None. Found by trying it."""
     if find_spec("bitsandbytes") is None:
         return tr(
-            "quantization: nf4 needs bitsandbytes, which is not installed. Install it: pip install "
-            "bitsandbytes. Or hold the weights unquantized: quantization: none"
+            "model.quantization: nf4 needs bitsandbytes, which is not installed. Install it: pip "
+            "install bitsandbytes. Or hold the weights unquantized: model.quantization: none"
         )
     if reason := _broken_import():
         return tr(
-            "quantization: nf4 needs bitsandbytes, which is installed but cannot be imported: {reason} "
-            "Install it again: pip install --force-reinstall --no-deps bitsandbytes. Or hold the "
-            "weights unquantized: quantization: none"
+            "model.quantization: nf4 needs bitsandbytes, which is installed but cannot be imported: "
+            "{reason} Install it again: pip install --force-reinstall --no-deps bitsandbytes. Or hold "
+            "the weights unquantized: model.quantization: none"
         ).format(reason=reason)
     from transformers.utils.import_utils import is_bitsandbytes_available
 
     if not is_bitsandbytes_available():
         return tr(
-            "quantization: nf4 needs a newer bitsandbytes. Install it: pip install --upgrade "
-            "bitsandbytes. Or hold the weights unquantized: quantization: none"
+            "model.quantization: nf4 needs a newer bitsandbytes. Install it: pip install --upgrade "
+            "bitsandbytes. Or hold the weights unquantized: model.quantization: none"
         )
     if reason := _unusable(device):
         return tr(
             "bitsandbytes cannot hold weights in nf4 on {device}: {reason} Install the version for "
             "this machine: pip install --upgrade bitsandbytes. Or hold the weights unquantized: "
-            "quantization: none"
+            "model.quantization: none"
         ).format(device=device, reason=reason)
     return None
 

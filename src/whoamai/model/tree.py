@@ -31,7 +31,7 @@ def hidden_states(model: Any, pack: Pack, *, dense: bool = False) -> torch.Tenso
     """The decoder's last hidden states of a pack, T x D, inside `tree_attention_on(model)`.
 
     `model` may be a peft model. The backward pass, too, must come inside: checkpointed layers are
-    computed again in it. `dense` keeps to boolean masks, where FlexAttention would be used.
+    computed again in it. `dense` keeps to masks of T x T, where FlexAttention would be used.
     """
     decoder = _base(model).get_decoder()
     return decoder(**forward_arguments(model, pack, dense=dense)).last_hidden_state[0]
@@ -221,18 +221,18 @@ def _difference(
     mixture of experts choose another one for a single token, that is no mistake. Leaves that come first
     are not asked, they merely go on. The model's own rounding: a row alone, and the same in a batch.
     """
-    *leaves, other = rows
-    alone_RLD = _alone(base, pack, leaves)
-    off_RL = _relative(packed_TD[torch.tensor(leaves, device=packed_TD.device)], alone_RLD)
-    forking = [r for r in range(len(leaves)) if r % _CHILDREN[1]]
-    trunk = len(leaves[0]) - 2 * _BRANCH
+    other = rows[-1]
+    forking = [row for r, row in enumerate(rows[:-1]) if r % _CHILDREN[1]]
+    alone_RLD = _alone(base, pack, forking)
+    off_RL = _relative(packed_TD[torch.tensor(forking, device=packed_TD.device)], alone_RLD)
+    trunk = len(forking[0]) - 2 * _BRANCH
     other_LD = packed_TD[torch.tensor(other, device=packed_TD.device)]
     off = [
-        off_RL[forking, -_BRANCH:].median(0).values.max(),
+        off_RL[:, -_BRANCH:].median(0).values.max(),
         off_RL[0, trunk // 2 : trunk].median(),
         _relative(other_LD, _alone(base, pack, [other])[0]).median(),
     ]
-    own = _relative(_alone(base, pack, leaves[1:2])[0], alone_RLD[1])[-_BRANCH:].median()
+    own = _relative(_alone(base, pack, forking[:1])[0], alone_RLD[0])[-_BRANCH:].median()
     return torch.stack(off).max().item(), own.item()
 
 

@@ -1,8 +1,8 @@
 """A model's shape without its weights: how many layers of which size, from its config alone.
 
-For the usual families (Llama and those built like it) the numbers follow from config.json by arithmetic, in
-milliseconds and without torch. Other classes are built by transformers on the meta device, where tensors
-have shapes and no memory; code that comes with a model is never run.
+For the usual families (Llama and those built like it) the numbers follow from config.json by
+arithmetic, in milliseconds and without torch. Other classes are built by transformers on the meta
+device, where tensors have shapes and no memory; code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from whoamai.messages import tr
 from whoamai.plan.known_models import KNOWN
 
 _BUNDLED = "tiny-chat"
-# As in model/targets.py, which cannot be imported without torch: the layers that choose a token's experts
-# get no adapter unless they are named.
+# As in model/targets.py, which cannot be imported without torch: the layers that choose a token's
+# experts get no adapter unless they are named.
 _ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
 
 
@@ -43,11 +43,11 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Sizes of a model. `linears` are its linear layers but the head, by the names its class gives them.
+    """Sizes of a model. `linears` are its linear layers but the head, by their class's names for them.
 
-    `other_parameters`: embeddings, norms, biases and whatever else is neither head nor linear. `dtype` is
-    what the weights are stored in, None where the config does not say. `basis` says, for a person, where
-    all this is known from.
+    `other_parameters`: embeddings, norms, biases and whatever else is neither head nor linear. `dtype`
+    is what the weights are stored in, None where the config does not say. `basis` says, for a person,
+    where all this is known from.
     """
 
     label: str
@@ -230,7 +230,8 @@ def _by_arithmetic(config: Mapping[str, Any], *, label: str, basis: str) -> Arch
         return None  # its class has a default that does not follow from the other sizes
     head_dim = int(config.get("head_dim") or hidden // heads)
     tied = config.get("tie_word_embeddings")
-    linears = _linears(config["model_type"], layers, hidden, intermediate, heads * head_dim, kv_heads * head_dim)  # fmt: skip
+    queries, keys = heads * head_dim, kv_heads * head_dim
+    linears = _linears(config["model_type"], layers, hidden, intermediate, queries, keys)
     norms = family.norms * hidden + (2 * head_dim if family.qk_norm else 0)
     biases = sum(
         linear.n_out * (linear.count // layers)
@@ -302,8 +303,9 @@ def _counted(folder: Path, label: str) -> Architecture:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from whoamai.model import internlm2  # noqa: F401  # a class of ours that transformers lacks
+    from whoamai.model.internlm2 import register_internlm2
 
+    register_internlm2()  # a class of ours, which transformers lacks
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):

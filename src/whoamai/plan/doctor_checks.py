@@ -184,12 +184,13 @@ def _attention(probes: Probes, cards: dict[str, Any]) -> Check:
     if reason:
         text = tr("SDPA with a mask ({reason})").format(reason=reason)
         return Check("attention", name, text, "warn" if cure else "ok", cure)
-    text = tr("FlexAttention, compiled by triton")
     if not probes.has_compiler():
-        cure = tr("Install gcc and Python's headers (python3-dev): triton compiles with them.")
-        text += tr(", but no C compiler or no Python.h was found")
+        text = tr("FlexAttention; but triton finds no C compiler or no Python.h to compile it with")
+        cure = tr(
+            "Install gcc and Python's headers (python3-dev), or training stops at its first step."
+        )
         return Check("attention", name, text, "warn", cure)
-    return Check("attention", name, text)
+    return Check("attention", name, tr("FlexAttention, compiled by triton"))
 
 
 def _precision(cards: dict[str, Any]) -> Check:
@@ -300,7 +301,7 @@ def main_job(tried: Later[Tried]) -> Iterator[Check]:
         loss=step["loss"], seconds=step["seconds"]
     )
     if seconds := libraries.get("seconds"):
-        text += tr(" (imports: {seconds:.1f} s)").format(seconds=seconds)
+        text += tr("; imports: {seconds:.1f} s").format(seconds=seconds)
     yield Check("job", name, text)
 
 

@@ -120,12 +120,12 @@ def explanation_of(
 ) -> Explanation:
     """What is known, put together. `exact`: were the rows counted with the model's own tokenizer?"""
     wanted = demands(prepared, config) if prepared else None
-    devices = [(machine, choice)] if arch and machine and choice else []
-    cards = [(card, choice_for(arch, config, card, wanted)) for card in CARDS] if arch else []
-    here, on_cards = (
-        [_device_plan(arch, config, *device, wanted, prepared) for device in group if arch]
-        for group in (devices, cards)
-    )
+    here, cards = None, []
+    if arch and machine and choice:
+        here = _device_plan(arch, config, machine, choice, wanted, prepared)
+    if arch:
+        choices = ((card, choice_for(arch, config, card, wanted)) for card in CARDS)
+        cards = [_device_plan(arch, config, *one, wanted, prepared) for one in choices]
     return Explanation(
         name=name,
         path=path,
@@ -136,8 +136,8 @@ def explanation_of(
         rows=_row_facts(prepared, exact) if prepared else None,
         steps=_step_facts(prepared, config) if prepared else None,
         packing=_packing(wanted, config) if wanted else None,
-        here=here[0] if here else None,
-        cards=tuple(on_cards),
+        here=here,
+        cards=tuple(cards),
         findings=tuple(sorted(findings, key=lambda found: _ORDER[found.severity])),
         not_checked=not_checked,
     )

@@ -1,7 +1,7 @@
 """Shapes of models that are often trained, so that a plan needs neither their files nor the network.
 
 Each value is what the model's own config.json says; copies of these files in public repositories were
-read for it. tests/plan/test_architecture.py compares the number of parameters that follows with the number
+read for it. tests/plan/test_architecture.py compares the number of parameters that follows with the one
 on the model's page.
 """
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from whoamai.config import RunConfig
-from whoamai.messages import later, tr
+from whoamai.messages import tr
 from whoamai.plan.architecture import Architecture, Linear, adapted_linears, lora_parameters
 
 MIB = 2**20
@@ -32,9 +32,11 @@ CONTEXT_BYTES = 512 * MIB
 PRODUCT_SCRATCH_BYTES = 32 * MIB
 # Places whose logits are made at once: CHUNK of kernels/linear_cross_entropy.py.
 LOGITS_CHUNK = 1024
-# Bytes a logit takes while the loss of a chunk is made: the first chunk, and later ones, while the one
-# before is still there. A head that is trained or adapted goes through autograd.
-FROZEN_HEAD_BYTES = {2: (10, 14), 4: (8, 12)}
+# Bytes a logit takes while the loss of a chunk is made, and what of them the next chunk still finds there
+# while its own logits are made. A head that is trained or adapted goes through autograd.
+FROZEN_HEAD_BYTES = {2: 10, 4: 8}
+LEFT_BY_THE_LAST_CHUNK_BYTES = 8
+MAKING_LOGITS_BYTES = {2: 6, 4: 4}
 TRAINED_HEAD_BYTES = 20
 # Classes that change their logits behind the head: the loss is made over all places at once.
 WHOLE_LOGITS = frozenset({"gemma2", "cohere", "cohere2", "granite", "granitemoe", "falcon_h1"})
@@ -49,7 +51,9 @@ GOING_BACK = {
     ("full", 4): (5.0, 7.0),
 }
 # dora's products for each output of a layer, kept besides.
-DORA_KEPT = 3
+DORA_KEPT = 2
+# Attention whose logits are capped, where FlexAttention does not run, keeps them for each head.
+CAPPED_LOGITS_KEPT = 8
 # Classes whose layers are not Llama's: the activations are an estimate, so a quarter more is taken.
 ROUGH = 1.25
 LLAMA_LIKE = frozenset(
@@ -120,9 +124,7 @@ def memory(
         *moments.parts(),
         MemoryPart("context", context, tr("driver and kernels, outside torch's count")),
     ]
-    return MemoryPlan(
-        tuple(part for part in parts if part.bytes), tokens, gradient_checkpointing
-    )
+    return MemoryPlan(tuple(part for part in parts if part.bytes), tokens, gradient_checkpointing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,10 @@ class _Run:
     def rank(self) -> int:
         lora = self.config.lora
         return 0 if lora is None else lora.r * (2 if lora.variant == "pissa" else 1)
+
+    @property
+    def adapts_head(self) -> bool:
+        return self.config.lora is not None and self.config.lora.adapt_head
 
     @property
     def dropout(self) -> bool:
@@ -226,7 +232,7 @@ def _trained(run: _Run) -> Iterable[MemoryPart]:
 
 @dataclass(frozen=True, slots=True)
 class _Moments:
-    """Bytes beyond what is there all the time: kept for the way back; at the loss; backward; in AdamW."""
+    """Bytes beyond what is always there: kept for the way back; at the loss; backward; in AdamW."""
 
     run: _Run
     tokens: int
@@ -244,14 +250,19 @@ class _Moments:
         layer = _kept_of_layer(run, tokens)
         stream = (4 if run.full else run.size) * arch.hidden * tokens
         kept = arch.layers * (stream if checkpointing else layer)
-        if run.dense_mask and checkpointing:
-            kept += tokens * tokens  # the boolean mask, for computing again
+        if run.dense_mask:
+            # One for all layers: as numbers to be added, and as booleans while it may be asked again.
+            kept += (run.size + checkpointing) * tokens * tokens
         # The norm behind the last layer; then what of it is kept, and its output.
         norm = round(AT_LAST_NORM[run.kind] * arch.hidden * tokens)
         kept_norm = (12 if run.full else 4 + run.size) * arch.hidden * tokens
         logits = _logits(run, targets)
-        casts = 2 * arch.n_parameters if run.full and run.mixed else 0
-        backward = _temporary(run, tokens) + (layer if checkpointing else casts)
+        # The copies in 16 bits that autocast makes of trained weights: all are there until the forward
+        # pass ends, and where nothing is computed again, until their layer's way back.
+        casts = 2 * arch.linear_parameters if run.full and run.mixed else 0
+        head_cast = 2 * arch.head.parameters if run.full and run.mixed else 0
+        loss_forward = casts + head_cast + _logits_forward(run, targets)
+        loss_backward = (0 if checkpointing else casts) + logits
         return cls(
             run=run,
             tokens=tokens,
@@ -259,8 +270,8 @@ class _Moments:
             checkpointing=checkpointing,
             kept=kept,
             logits=logits,
-            at_loss=max(norm, kept_norm + logits) + casts,
-            backward=backward,
+            at_loss=max(norm + casts, kept_norm + max(loss_forward, loss_backward)),
+            backward=_temporary(run, tokens) + (layer if checkpointing else casts),
             # Elsewhere than on a GPU AdamW makes one more copy of everything that is trained.
             optimizer=0
             if run.device_type == "cuda"
@@ -278,7 +289,9 @@ class _Moments:
     def _why_kept(self) -> str:
         layers, tokens, hidden = self.run.arch.layers, self.tokens, self.run.arch.hidden
         if self.checkpointing:
-            text = tr("{layers} layers × {tokens:,} tokens × {hidden:,} × {size} bytes: their inputs")
+            text = tr(
+                "{layers} layers × {tokens:,} tokens × {hidden:,} × {size} bytes: their inputs"
+            )
             size = 4 if self.run.full else self.run.size
             return text.format(layers=layers, tokens=tokens, hidden=hidden, size=size)
         text = tr("{layers} layers × {tokens:,} tokens × about {kib:,} KiB kept for the way back")
@@ -286,8 +299,8 @@ class _Moments:
         return text.format(layers=layers, tokens=tokens, kib=kib)
 
     def _why_logits(self) -> str:
-        vocab, size = self.run.arch.vocab, _bytes_a_logit(self.run, self.targets)
-        places = self.targets if _whole(self.run) else min(self.targets, LOGITS_CHUNK)
+        vocab, size = self.run.arch.vocab, _bytes_a_logit(self.run)
+        places = _places(self.run, self.targets)
         text = tr("{places:,} places at once × {vocab:,} words × {size} bytes")
         return text.format(places=places, vocab=vocab, size=size)
 
@@ -309,16 +322,19 @@ def _kept_of_layer(run: _Run, tokens: int) -> int:
     # A norm keeps its input in float32; where its scale is trained, the normed input besides.
     token = norms * ((8 if run.full else 4) * hidden + 4)
     if arch.model_type in _QK_NORM:
-        token += (4 + (size if run.full else 0)) * (queries + keys) + 4 * (arch.heads + arch.kv_heads)
+        token += (4 + (size if run.full else 0)) * (queries + keys) + 4 * (
+            arch.heads + arch.kv_heads
+        )
     token += _kept_inputs(run)
     token += run.rank * size * _each_layer(run, [(linear, 1) for linear in run.adapted])
     if run.config.lora is not None and run.config.lora.variant == "dora":
         token += DORA_KEPT * size * _each_layer(run, [(lin, lin.n_out) for lin in run.adapted])
     token += size * 3 * arch.intermediate  # gate, act(gate), up
     token += size * _kept_by_attention(run, queries, keys) + 4 * arch.heads
-    mask = size * tokens if run.dense_mask else 0  # as numbers to be added, made anew by every layer
+    if run.dense_mask and arch.model_type == "gemma2":
+        token += CAPPED_LOGITS_KEPT * arch.heads * tokens
     rough = 1 if arch.model_type in LLAMA_LIKE else ROUGH
-    return round(rough * tokens * (token + mask))
+    return round(rough * tokens * token)
 
 
 def _kept_by_attention(run: _Run, queries: int, keys: int) -> int:
@@ -340,7 +356,8 @@ def _kept_inputs(run: _Run) -> int:
         # Every layer draws its own: the input with its holes, and which they are.
         noise = 1 if run.device_type == "cuda" else size
         return (size + noise) * _each_layer(run, [(lin, lin.n_in) for lin in run.adapted])
-    linears = [lin for lin in (run.arch.linears if run.full else run.adapted) if lin.name != run.arch.head_name]  # fmt: skip
+    head = run.arch.head_name
+    linears = [lin for lin in (run.arch.linears if run.full else run.adapted) if lin.name != head]
     kept = 0
     for group in _INPUT_GROUPS:
         inside = [linear for linear in linears if linear.name in group]
@@ -364,22 +381,44 @@ def _whole(run: _Run) -> bool:
     return run.arch.model_type in WHOLE_LOGITS
 
 
-def _bytes_a_logit(run: _Run, targets: int) -> int:
+def _bytes_a_logit(run: _Run) -> int:
     if _whole(run):
         return WHOLE_LOGITS_BYTES
-    lora = run.config.lora
-    if lora is None or lora.adapt_head:
+    if run.full or run.adapts_head:
         return TRAINED_HEAD_BYTES
-    return FROZEN_HEAD_BYTES[run.size][targets > LOGITS_CHUNK]
+    return FROZEN_HEAD_BYTES[run.size]
 
 
 def _logits(run: _Run, targets: int) -> int:
-    """The logits, the hidden states they are made from and their gradient."""
-    places = targets if _whole(run) else min(targets, LOGITS_CHUNK)
-    logits = places * run.arch.vocab * _bytes_a_logit(run, targets)
-    # A trained head's gradient comes in 16 bits and is added up in float32.
-    head = (6 if run.mixed else 4) * run.arch.head.parameters if run.full else 0
-    return logits + head + 2 * run.size * targets * run.arch.hidden
+    """The logits at their worst, with the hidden states they are made from and their gradient.
+
+    A trained head goes through autograd: its worst moment is on the way back, either that of the logits
+    or, a little later, that of its own gradient, which comes in 16 bits and is added up in float32.
+    """
+    vocab, head = run.arch.vocab, run.arch.head.parameters if run.full else 0
+    hidden = 2 * run.size * targets * run.arch.hidden
+    if not run.full and not run.adapts_head:
+        return _logits_forward(run, targets) + hidden // 2
+    logits = _places(run, targets) * vocab * _bytes_a_logit(run)
+    its_own = _places(run, targets) * vocab * 8 + (8 if run.mixed else 4) * head
+    return max(logits + (2 if run.mixed else 0) * head, its_own) + hidden
+
+
+def _logits_forward(run: _Run, targets: int) -> int:
+    """The same while the loss is made: as with a frozen head, whose way back is part of it."""
+    size, places = run.size, _places(run, targets)
+    if _whole(run):
+        logits = places * WHOLE_LOGITS_BYTES
+    else:
+        second = min(LOGITS_CHUNK, targets - places)
+        overlap = places * LEFT_BY_THE_LAST_CHUNK_BYTES + second * MAKING_LOGITS_BYTES[size]
+        logits = max(places * FROZEN_HEAD_BYTES[size], overlap if second else 0)
+    return logits * run.arch.vocab + size * targets * run.arch.hidden
+
+
+def _places(run: _Run, targets: int) -> int:
+    """Places whose logits are there at once."""
+    return targets if _whole(run) else min(targets, LOGITS_CHUNK)
 
 
 def _temporary(run: _Run, tokens: int) -> int:
@@ -392,6 +431,4 @@ def _temporary(run: _Run, tokens: int) -> int:
         bytes_ += (6 if run.mixed else 4) * largest  # its gradient, as the head's above
     elif run.config.model.quantization == "nf4":
         bytes_ += 2 * run.size * largest  # the weights written out for the product
-    if run.dense_mask:
-        bytes_ += run.size * tokens * tokens
     return bytes_ + (PRODUCT_SCRATCH_BYTES if run.device_type == "cuda" else 0)

@@ -65,8 +65,8 @@ _KINDS: dict[str, tuple[Severity, str, str]] = {
         "warns",
         later("questions of the evaluation that are trained on"),
         later(
-            "The answers will show what was learned by heart, not that it was understood. Ask in "
-            "other words: whoamai data make keeps questions apart for this."
+            "The answers will show what was learned by heart, and nothing else. Ask in words that are "
+            "not in the data."
         ),
     ),
     "no-eval": (

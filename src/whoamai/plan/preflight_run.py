@@ -9,6 +9,8 @@ from whoamai.config import RunConfig
 from whoamai.messages import tr
 from whoamai.plan.architecture import lora_parameters
 from whoamai.plan.preflight_facts import Facts, PreflightFinding, finding, places, size
+from whoamai.plan.prepare import schedule_for
+from whoamai.plan.words import part_name, scale_of
 
 # ---- optimizer steps -----------------------------------------------------------------------------
 
@@ -102,8 +104,6 @@ def _largest(most: int, steps: Any) -> int:
 
 def _steps(config: RunConfig, lengths: list[int], **changed: Any) -> int:
     """The optimizer steps of the config with these settings changed."""
-    from whoamai.plan.prepare import schedule_for
-
     of_train = {k: v for k, v in changed.items() if k in type(config.train).model_fields}
     of_data = {k: v for k, v in changed.items() if k in type(config.data).model_fields}
     other = config.model_copy(
@@ -132,7 +132,8 @@ def usual_learning_rates(config: RunConfig, hidden: int) -> tuple[float, float]:
     lr · alpha / r, and the usual lr falls with alpha / r (rslora: alpha / √r).
     """
     low, high = _USUAL_FULL if config.lora is None else _USUAL_LORA
-    factor = min(10.0, 4096 / hidden) / _adapter_scale(config)
+    scale = scale_of(config.lora) if config.lora else 1.0
+    factor = min(10.0, 4096 / hidden) / scale
     return low * factor, high * factor
 
 
@@ -150,8 +151,7 @@ def learning_rate(facts: Facts) -> Iterator[PreflightFinding]:
     if above < _WARNS and below < _WARNS:
         return
     text = tr(
-        "train.lr is {lr}, and {low} to {high} is usual for {method} on a model {hidden:,} wide{scale}: "
-        "it is {times:.0f} times {side} that."
+        "train.lr is {lr}; {low} to {high} is usual for {method} on a model {hidden:,} wide{scale}."
     ).format(
         lr=_rate(lr),
         low=_rate(low),
@@ -159,17 +159,17 @@ def learning_rate(facts: Facts) -> Iterator[PreflightFinding]:
         method=_method_text(config),
         hidden=hidden,
         scale=_scale_text(config),
-        times=max(above, below),
-        side=tr("above") if above >= _WARNS else tr("below"),
     )
     cure = tr("For example train.lr={lr}.").format(lr=_rate((low * high) ** 0.5))
     if above >= _WARNS:
-        yield finding(
-            "lr-high", text, severity="blocks" if above >= _BLOCKS else "warns", cure=cure
-        )
+        text += " " + tr("It is {times:.0f} times the highest.").format(times=above)
+        severity = "blocks" if above >= _BLOCKS else "warns"
+        yield finding("lr-high", text, severity=severity, cure=cure)
     else:
+        text += " " + tr("The lowest is {times:.0f} times as much.").format(times=below)
         wide = usual_learning_rates(config, max(hidden, 4096))[0] / lr
-        yield finding("lr-low", text, severity="blocks" if wide >= _BLOCKS else "warns", cure=cure)
+        severity = "blocks" if wide >= _BLOCKS else "warns"
+        yield finding("lr-low", text, severity=severity, cure=cure)
 
 
 def _rate(value: float) -> str:
@@ -180,13 +180,6 @@ def _rate(value: float) -> str:
     return f"{number.removesuffix('.0')}e{int(power)}"
 
 
-def _adapter_scale(config: RunConfig) -> float:
-    lora = config.lora
-    if lora is None:
-        return 1.0
-    return lora.lora_alpha / (lora.r**0.5 if lora.variant == "rslora" else lora.r)
-
-
 def _method_text(config: RunConfig) -> str:
     return {"qlora": "QLoRA", "lora": "LoRA", "full": tr("training all weights")}[config.method]
 
@@ -195,7 +188,7 @@ def _scale_text(config: RunConfig) -> str:
     if config.lora is None:
         return ""
     rule = "lora_alpha / √r" if config.lora.variant == "rslora" else "lora_alpha / r"
-    return f" ({rule} = {_adapter_scale(config):g})"
+    return f" ({rule} = {scale_of(config.lora):g})"
 
 
 # ---- precision -----------------------------------------------------------------------------------
@@ -309,7 +302,7 @@ def memory(facts: Facts) -> Iterator[PreflightFinding]:
     ).format(
         tokens=choice.tokens_per_pass,
         needed=size(choice.memory.total),
-        parts=", ".join(f"{part.name} {size(part.bytes)}" for part in largest),
+        parts=", ".join(f"{part_name(part.name)} {size(part.bytes)}" for part in largest),
         name=machine.name,
         free=size(machine.free_bytes),
     )

@@ -133,7 +133,27 @@ def _measured() -> tuple[str, str]:
     return factors, ranks
 
 
-# ---- memory -------------------------------------------------------------------------------------
+# ---- parts of a model and of the memory ----------------------------------------------------------
+
+
+def layer_in_words(name: str) -> str:
+    """What a linear layer of this name does in the usual models; "" for other names."""
+    return {
+        "wqkv": tr("attention: query, key and value"),
+        "q_proj": tr("attention: query"),
+        "k_proj": tr("attention: key"),
+        "v_proj": tr("attention: value"),
+        "wo": tr("attention: output"),
+        "o_proj": tr("attention: output"),
+        "w1": tr("feed-forward: gate"),
+        "gate_proj": tr("feed-forward: gate"),
+        "w3": tr("feed-forward: up"),
+        "up_proj": tr("feed-forward: up"),
+        "w2": tr("feed-forward: down"),
+        "down_proj": tr("feed-forward: down"),
+        "output": tr("head: a score for each token of the vocabulary"),
+        "lm_head": tr("head: a score for each token of the vocabulary"),
+    }.get(name, "")
 
 
 def part_name(name: str) -> str:

@@ -5,6 +5,7 @@ Read `train` from top to bottom; everything it calls is one step of the story.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ from whoamai.config import RunConfig
 from whoamai.config.reading import LoadedConfig
 from whoamai.config.writing import write_config
 from whoamai.data.templates import ChatTemplate, write_card
-from whoamai.engine.checkpoint import last_checkpoint, load_checkpoint, read_state, save_checkpoint
+from whoamai.engine.checkpoint import (
+    find_checkpoints,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
 from whoamai.engine.facts import refuse_another_run
 from whoamai.engine.plot import plot_run
 from whoamai.engine.precision import precision_for
@@ -23,16 +29,20 @@ from whoamai.engine.probe import probe
 from whoamai.engine.signals import StopSignals
 from whoamai.engine.trackers import Trackers
 from whoamai.engine.trainer import Trainer, TrainSettings
-from whoamai.engine.workdir import RunPlace, RunStatus, claim
+from whoamai.engine.workdir import RunPlace, RunStatus, claim, find_run
 from whoamai.evaluate.chat import ChatEvaluation
 from whoamai.evaluate.talk import Talk
 from whoamai.events import Events, JsonlFile, Note
 from whoamai.messages import tr
 from whoamai.model.load import ChatModel, load_chat_model
 from whoamai.model.lora import add_lora, save_adapter
+from whoamai.model.targets import adapter_notes
 from whoamai.recipes.output import complete_folder
 from whoamai.recipes.train_plan import Plan, make_plan, tell_measured, tell_plan
 from whoamai.recipes.train_record import Record, tell_about_data
+
+
+_CONFIG = "config.yaml"  # in the work folder, and in each checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +77,15 @@ class Trained:
 
 def train(request: TrainRequest, events: Events) -> Trained:
     """Do the job. Raises a WhoamaiError for what the user can mend, mostly before any training."""
+    if request.resume and (earlier := find_run(request.work_dir)) and earlier.state == "finished":
+        return _finished_already(request, earlier, events)
+    with events.stage("plan", tr("Reading data and planning")):
+        plan = make_plan(request.loaded, events, resume=request.resume is not None)
     with _run(request, events) as run:
         place, events, stop = run.place, run.events, run.stop
-        if finished := place.finished():
-            return _finished_already(request, finished, events)
-        with events.stage("plan", tr("Reading data and planning")):
-            plan = make_plan(request.loaded, events, resume=request.resume is not None)
-            checkpoint = _checkpoint(request, plan)
-            write_config(request.config, request.work_dir / "config.yaml")
         tell_plan(plan, events)
+        checkpoint = _checkpoint(request, plan, events)
+        write_config(_resolved(request), request.work_dir / _CONFIG)
         with events.stage("load", tr("Loading {model}").format(model=plan.source)):
             chat = _load(request.config, plan)
             tell_about_data(plan.prepared.encoded, chat.tokenizer, events)
@@ -89,6 +99,7 @@ def train(request: TrainRequest, events: Events) -> Trained:
         questions = _questions(request, plan, chat, events)
 
         with events.stage("train", tr("Training")):
+            place.running(trainer.done, trainer.schedule.total)
             if trainer.done == 0:
                 _ask(questions, trainer)
             for report in trainer.steps():
@@ -139,6 +150,11 @@ def _run(request: TrainRequest, events: Events) -> Iterator[_Run]:
             yield _Run(place, events.also(journal, trackers), stop)
 
 
+def _resolved(request: TrainRequest) -> RunConfig:
+    """The config with every setting as it is used: this file alone runs the same again."""
+    return request.config.model_copy(update={"work_dir": str(request.work_dir)})
+
+
 # ---- where to go on ------------------------------------------------------------------------------
 
 
@@ -150,13 +166,20 @@ def _finished_already(request: TrainRequest, run: RunStatus, events: Events) -> 
     return Trained(request.work_dir, _result_folder(request), run.step, run.total)
 
 
-def _checkpoint(request: TrainRequest, plan: Plan) -> Path | None:
+def _checkpoint(request: TrainRequest, plan: Plan, events: Events) -> Path | None:
     """The checkpoint to go on from, if there is to be one; it must be of a run like this one."""
     if request.resume is None:
         return None
-    path = last_checkpoint(request.work_dir) if request.resume == "last" else request.resume
-    if path is None:
-        return None  # killed before its first checkpoint: from the beginning
+    path = request.resume
+    if path == "last":
+        found = find_checkpoints(request.work_dir)
+        for note in found.notes:
+            events.emit(Note(note, "warning"))
+        if not found.paths:
+            text = tr("There is no checkpoint in {path}: starting from the beginning.")
+            events.emit(Note(text.format(path=request.work_dir)))
+            return None
+        path = found.paths[-1]
     refuse_another_run(read_state(path).facts, plan.facts, path)
     return path
 
@@ -177,6 +200,8 @@ def _load(config: RunConfig, plan: Plan) -> ChatModel:
 
 def _trainer(config: RunConfig, plan: Plan, chat: ChatModel, events: Events) -> Trainer:
     """The model with what is to be trained in it, and all that trains it."""
+    for note in adapter_notes(chat.model) if config.lora else ():
+        events.emit(Note(note))
     model = _tuned(config, chat)
     if plan.choice.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -247,7 +272,7 @@ def _save_checkpoint(request: TrainRequest, trainer: Trainer, record: Record) ->
         model=trainer.model,
         optimizer=trainer.optimizer,
         state=record.state(trainer),
-        extra_files={"config.yaml": (request.work_dir / "config.yaml").read_bytes()},
+        extra_files={_CONFIG: (request.work_dir / _CONFIG).read_bytes()},
         keep=request.config.checkpoint.save_total_limit,
     )
 
@@ -257,7 +282,7 @@ def _stopped(
 ) -> Trained:
     done, total = trainer.done, trainer.schedule.total
     text = tr("Stopped after step {done} of {total}; saved in {path}. Go on with: {command}")
-    command = f"whoamai train {request.loaded.path} --work-dir {request.work_dir} --resume"
+    command = f"whoamai train {shlex.quote(str(request.work_dir / _CONFIG))} --resume"
     events.emit(Note(text.format(done=done, total=total, path=saved, command=command), "warning"))
     return Trained(request.work_dir, None, done, total, stop.exit_code)
 
