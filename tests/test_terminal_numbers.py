@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from whoamai.terminal_numbers import as_written, curve, duration, number, numbers
+from whoamai.terminal_numbers import as_written, curve, duration, number, numbers, size
 
 
 def falling(total: int, warmup: int = 1) -> list[float]:
@@ -13,12 +13,21 @@ def falling(total: int, warmup: int = 1) -> list[float]:
 
 def test_a_learning_rate_is_written_as_in_a_config():
     written = [number(value) for value in (2e-4, 1.5e-5, 2e-3, 0.03, 0.999, 1.0, 0.0)]
-    assert written == ["2e-4", "1.5e-5", "0.002", "0.03", "0.999", "1", "0"]
+    assert written == ["2e-4", "1.5e-5", "2e-3", "0.03", "0.999", "1", "0"]
 
 
 def test_values_are_written_as_in_a_config():
     written = [as_written(v) for v in (None, True, 2e-4, 64, [0.9, 0.999], ["a", "b"], "auto")]
     assert written == ["null", "true", "2e-4", "64", "[0.9, 0.999]", "[a, b]", "auto"]
+
+
+def test_little_memory_is_given_in_mib():
+    assert [size(n) for n in (12.34 * 2**30, 2**30, 2**29, 3 * 2**20)] == [
+        "12.3 GiB",
+        "1.00 GiB",
+        "0.50 GiB",
+        "3 MiB",
+    ]
 
 
 def test_of_many_numbers_the_first_and_the_last_are_given():

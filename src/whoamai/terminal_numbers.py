@@ -37,9 +37,9 @@ def numbers(values: Sequence[int]) -> str:
 
 
 def number(value: float) -> str:
-    """A learning rate or a share as people write it: 0.0002 is 2e-4."""
+    """A learning rate or a share as people write it: 0.0002 is 2e-4, 0.03 is 0.03."""
     text = f"{value:.3g}"
-    if value and abs(value) < 0.001:
+    if value and abs(value) < 0.01:
         mantissa, _, exponent = f"{value:.2e}".partition("e")
         text = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     return text
@@ -56,6 +56,11 @@ def as_written(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(as_written, value)) + "]"
     return str(value)
+
+
+def size(n_bytes: float) -> str:
+    """Bytes in GiB, or in MiB where it is little."""
+    return f"{gib(n_bytes)} GiB" if n_bytes >= 0.1 * GIB else f"{n_bytes / 2**20:,.0f} MiB"
 
 
 def gib(n_bytes: float) -> str:

@@ -22,7 +22,7 @@ from whoamai.plan.memory import MemoryPart
 from whoamai.plan.preflight import PreflightFinding
 from whoamai.plan.preflight_kinds import allowed_names, kind
 from whoamai.plan.words import SettingWords, layer_in_words, part_name
-from whoamai.terminal_numbers import as_written, curve, duration, gib, number, numbers
+from whoamai.terminal_numbers import as_written, curve, duration, gib, number, numbers, size
 from whoamai.terminal_prose import Prose, joined
 
 _STYLES = {"blocks": "bold red", "warns": "yellow", "notes": "dim"}
@@ -358,8 +358,8 @@ def _parts_table(device: DevicePlan) -> Table:
     table.add_column(justify="right", no_wrap=True)
     table.add_column()
     for part in _held(device):
-        table.add_row(part_name(part.name), f"{gib(part.bytes)} GiB", Prose(part.why, "dim"))
-    table.add_row(tr("together"), f"{gib(device.needed_bytes)} GiB", "", style="bold")
+        table.add_row(part_name(part.name), size(part.bytes), Prose(part.why, "dim"))
+    table.add_row(tr("together"), size(device.needed_bytes), "", style="bold")
     return table
 
 
@@ -466,15 +466,12 @@ def _trained_shortly(trained: Trained) -> str:
 
 
 def _rows_shortly(rows: RowFacts) -> str:
-    about = "" if rows.exact else tr("about ")
-    text = tr(
-        "{rows:,} rows of {about}{shortest:,} to {longest:,} tokens; {targets:.0%} trained on"
-    )
+    text = tr("{rows:,} rows of {shortest:,} to {longest:,} tokens{how}; {targets:.0%} trained on")
     return text.format(
         rows=rows.rows,
-        about=about,
         shortest=rows.shortest,
         longest=rows.longest,
+        how="" if rows.exact else tr(" (estimated)"),
         targets=rows.targets / rows.tokens,
     )
 
@@ -487,5 +484,5 @@ def _sharing_shortly(explanation: Explanation) -> str:
 
 
 def _parts_shortly(device: DevicePlan) -> str:
-    shown = (f"{part_name(part.name)} {gib(part.bytes)}" for part in _held(device))
-    return " + ".join(shown) + " GiB"
+    shown = (f"{part_name(part.name)} {size(part.bytes)}" for part in _held(device))
+    return " + ".join(shown)

@@ -238,7 +238,10 @@ def test_an_adapter_is_held_with_its_gradient_and_two_averages():
 
 
 def test_the_context_counts_in_the_total_and_not_in_the_peak():
-    on_gpu, on_cpu = plan(architecture_of(SEVEN_B)), plan(architecture_of("tiny-chat"), device_type="cpu")
+    on_gpu, on_cpu = (
+        plan(architecture_of(SEVEN_B)),
+        plan(architecture_of("tiny-chat"), device_type="cpu"),
+    )
     assert on_gpu.total == on_gpu.peak + bytes_of(on_gpu, "context")
     assert bytes_of(on_gpu, "context") > 0
     assert on_cpu.total == on_cpu.peak
@@ -256,7 +259,9 @@ def test_no_target_at_all_needs_no_logits():
 
 # ---- more of anything never takes less -----------------------------------------------------------
 
-ARCHITECTURES = [architecture_of(name) for name in (SEVEN_B, "x/Qwen3-0.6B", "x/Qwen2.5-7B-Instruct")]
+ARCHITECTURES = [
+    architecture_of(name) for name in (SEVEN_B, "x/Qwen3-0.6B", "x/Qwen2.5-7B-Instruct")
+]
 METHODS = {
     "lora": RunConfig(),
     "qlora": RunConfig(model=ModelSettings(quantization="nf4")),

@@ -32,8 +32,8 @@ CONTEXT_BYTES = 512 * MIB
 PRODUCT_SCRATCH_BYTES = 32 * MIB
 # Places whose logits are made at once: CHUNK of kernels/linear_cross_entropy.py.
 LOGITS_CHUNK = 1024
-# Bytes a logit takes while the loss of a chunk is made, and what of them the next chunk still finds there
-# while its own logits are made. A head that is trained or adapted goes through autograd.
+# Bytes a logit takes while the loss of a chunk is made, and what of them the next chunk still finds
+# there while its own logits are made. A head that is trained or adapted goes through autograd.
 FROZEN_HEAD_BYTES = {2: 10, 4: 8}
 LEFT_BY_THE_LAST_CHUNK_BYTES = 8
 MAKING_LOGITS_BYTES = {2: 6, 4: 4}
@@ -299,9 +299,9 @@ class _Moments:
         return text.format(layers=layers, tokens=tokens, kib=kib)
 
     def _why_logits(self) -> str:
-        vocab, size = self.run.arch.vocab, _bytes_a_logit(self.run)
-        places = _places(self.run, self.targets)
-        text = tr("{places:,} places at once × {vocab:,} words × {size} bytes")
+        vocab, places = self.run.arch.vocab, _places(self.run, self.targets)
+        size = round(self.logits / max(1, places * vocab))
+        text = tr("{places:,} places at once × {vocab:,} words × about {size} bytes")
         return text.format(places=places, vocab=vocab, size=size)
 
     def _why_workspace(self, worst: int) -> str:

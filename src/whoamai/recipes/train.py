@@ -41,7 +41,6 @@ from whoamai.recipes.output import complete_folder
 from whoamai.recipes.train_plan import Plan, make_plan, tell_measured, tell_plan
 from whoamai.recipes.train_record import Record, tell_about_data
 
-
 _CONFIG = "config.yaml"  # in the work folder, and in each checkpoint
 
 

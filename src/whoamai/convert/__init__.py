@@ -1,0 +1,1 @@
+"""Other programs' files in, files for other programs out: one module a conversion."""
