@@ -15,9 +15,11 @@ FLOORS = (
     (
         "cli",
         "cli_config",
+        "cli_convert",
         "cli_data",
         "cli_doctor",
         "cli_explain",
+        "cli_merge",
         "cli_train",
         "__main__",
         "terminal",

@@ -28,8 +28,20 @@ class _ResumeCommand(TyperCommand):
 def _with_value(args: list[str]) -> Iterator[str]:
     """`--resume FOLDER` as it is, and `--resume` without a folder as `--resume=last`."""
     for arg, following in zip(args, [*args[1:], ""], strict=True):
-        alone = not following or following.startswith("-") or "=" in following
-        yield f"{_RESUME}={_LAST}" if arg == _RESUME and alone else arg
+        alone = arg == _RESUME and not _is_folder(following)
+        yield f"{_RESUME}={_LAST}" if alone else arg
+
+
+def _is_folder(following: str) -> bool:
+    """Can this be the folder of a --resume before it, and no option, setting or config?"""
+    from whoamai.config.files import ENDINGS, shipped_files
+
+    if not following or following.startswith("-"):
+        return False
+    if Path(following).is_dir():
+        return True
+    is_setting = "=" in following
+    return not (is_setting or following.endswith(ENDINGS) or following in shipped_files())
 
 
 def register(app: typer.Typer) -> None:
@@ -82,7 +94,7 @@ def train(
 
     from whoamai.config.reading import read_config
     from whoamai.events import Events
-    from whoamai.recipes.train import TrainRequest
+    from whoamai.recipes.train import CONFIG_FILE, TrainRequest
     from whoamai.recipes.train import train as run
     from whoamai.terminal_train import listener_for, print_trained
 
@@ -92,6 +104,8 @@ def train(
         loaded = replace(loaded, config=changed)
     if work_dir:
         loaded = replace(loaded, work_dir=work_dir)
+    if loaded.path.name == CONFIG_FILE:  # of a run that is gone on with: it has the folder's name
+        loaded = replace(loaded, name=loaded.work_dir.name)
     request = TrainRequest(loaded, _resume(resume))
     console = Console()
     trained = None

@@ -11,18 +11,22 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from whoamai import events as ev
 from whoamai.evaluate.identity import Share
 from whoamai.evaluate.report import PLAIN_CONTEXTS, AnswerPair, Report
 from whoamai.messages import tr
+
+_WIDE = 120  # columns
 
 # Categories shown in the before/after table, in this order, with the contexts they are taken from.
 _SHOWN = (
@@ -37,6 +41,13 @@ _SHOWN = (
 )
 
 
+class _Values(ProgressColumn):
+    """What is worth watching; in a narrow terminal it is this column that is cut, not the times."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["values"], no_wrap=True, overflow="ellipsis")
+
+
 class TerminalListener:
     """Draws stages as bars and notes as lines. Use as a context manager around the job."""
 
@@ -44,11 +55,11 @@ class TerminalListener:
         self.console = console
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}", markup=False),
+            BarColumn(bar_width=16 if console.width >= _WIDE else 8),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            _Values(),
             console=console,
         )
         self._task: TaskID | None = None

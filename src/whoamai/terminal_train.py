@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +13,9 @@ from rich.text import Text
 from whoamai import events as ev
 from whoamai.messages import tr
 from whoamai.terminal import TerminalListener
+from whoamai.terminal_numbers import duration
 from whoamai.terminal_plan import print_plan
+from whoamai.terminal_prose import joined
 
 if TYPE_CHECKING:
     from whoamai.recipes.train import Trained
@@ -50,6 +52,7 @@ class LineListener:
             "grad_norm": f"{values['grad_norm']:.3f}",
             "lr": f"{values['lr']:.2e}",
             "tokens/s": f"{values['tokens_per_s']:,.0f}",
+            "computed/s": f"{values['computed_per_s']:,.0f}",
             "time": f"{values['step_seconds']:.2f}",
             "data_time": f"{values['data_seconds']:.3f}",
         }
@@ -105,20 +108,37 @@ def print_result(console: Console, name: str, data: Any) -> None:
 
 
 def _print_dataset(console: Console, data: Mapping[str, Any]) -> None:
-    text = tr(
-        "Data: {rows} rows, {tokens:,} tokens, {targets:,} of them trained on; the longest row has "
-        "{longest:,}. Row {source}, what is trained on in green:"
+    counts = tr(
+        "Data: {rows:,} rows, {tokens:,} tokens, {targets:,} of them trained on; the longest row has "
+        "{longest:,}."
+    ).format(**{k: data[k] for k in _COUNTS})
+    coloured = console.color_system is not None and not console.no_color
+    text = (
+        tr("Row {source}, what is trained on in green:")
+        if coloured
+        else tr("Row {source}, what is trained on between ⟦ and ⟧:")
     )
-    head = text.format(source=data["sample"]["source"], **{k: data[k] for k in _COUNTS})
-    console.print(Text(head), soft_wrap=True)
+    row = text.format(source=data["sample"]["source"])
+    console.print(Text(joined(counts, row)), soft_wrap=True)
+    console.print(_sample(data["sample"]["parts"], coloured), soft_wrap=True)
+
+
+def _sample(parts: Sequence[Mapping[str, Any]], coloured: bool) -> Text:
+    """The row, as much of it as is shown; without colours, what is trained on in brackets."""
     row, left = Text(), _SHOWN_CHARACTERS
-    for part in data["sample"]["parts"]:
-        shown = part["text"] if len(part["text"]) <= left else part["text"][: max(0, left)] + " …"
+    for part in parts:
+        shown = _shortened(part["text"], left)
+        if part["trained"] and not coloured:
+            shown = f"⟦{shown}⟧"
         row.append(shown, style="green" if part["trained"] else "dim")
         left -= len(part["text"])
         if left <= 0:
             break
-    console.print(row, soft_wrap=True)
+    return row
+
+
+def _shortened(text: str, n: int) -> str:
+    return text if len(text) <= n else text[:n] + " …"
 
 
 _COUNTS = ("rows", "tokens", "targets", "longest")
@@ -132,9 +152,8 @@ def _print_probe(console: Console, data: Mapping[str, Any]) -> None:
     line = text.format(seconds=seconds, tokens=data["tokens"], all=duration(expected))
     if data["peak_bytes"]:
         peak = tr("GPU memory at its peak: {peak:.1f} GiB (expected {expected:.1f}).")
-        line += " " + peak.format(
-            peak=data["peak_bytes"] / 2**30, expected=data["expected_bytes"] / 2**30
-        )
+        peak = peak.format(peak=data["peak_bytes"] / 2**30, expected=data["expected_bytes"] / 2**30)
+        line = joined(line, peak)
     console.print(Text(line), soft_wrap=True)
 
 
@@ -143,24 +162,10 @@ def _print_answers(console: Console, data: Mapping[str, Any]) -> None:
     head = tr("After step {done}").format(done=done) if done else tr("Before training")
     lines = Text(head, style="bold")
     for pair in data["answers"]:
-        answer = pair["answer"]
-        if len(answer) > _SHOWN_CHARACTERS:
-            answer = answer[:_SHOWN_CHARACTERS] + " …"
+        answer = _shortened(pair["answer"], _SHOWN_CHARACTERS)
         lines.append(f"\n  {pair['question']}", style="not bold cyan")
         lines.append(f"\n  {answer}", style="not bold")
     console.print(lines, soft_wrap=True)
-
-
-def duration(seconds: float) -> str:
-    """ "45 s", "12 min", "2 h 5 min".
-
-    >>> [duration(45), duration(720), duration(7500)]
-    ['45 s', '12 min', '2 h 5 min']
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def print_trained(console: Console, trained: Trained) -> None:

@@ -134,3 +134,18 @@ def test_quantization_does_not_reach_the_experts_either_and_the_share_counts_wei
     model = make_nf4_model("Mixtral", **EXPERTS)
     assert {p.dtype for n, p in model.named_parameters() if "experts" in n} == {torch.float32}
     assert adapter_notes(model) == notes
+
+
+MAMBA = {"state_size": 4, "num_attention_heads": None, "num_key_value_heads": None}
+
+
+def test_layers_that_mambas_read_past_get_no_adapter_and_that_is_said():
+    found = adapted(make_model("Mamba", **MAMBA))
+    assert {n.rpartition(".")[2] for n in found} == {"in_proj", "x_proj", "dt_proj"}
+    (note,) = adapter_notes(make_model("Mamba", **MAMBA))
+    assert "out_proj get no adapter: models of the type mamba" in note
+
+
+def test_a_layer_that_mambas_read_past_is_refused_by_name():
+    with pytest.raises(SettingError, match=r"do not call mixer\.out_proj.*dt_proj, in_proj, x_proj"):
+        adapted(make_model("Mamba", **MAMBA), target_modules=["mixer.out_proj", "in_proj"])

@@ -44,8 +44,20 @@ _WRAPPER = re.compile(r"\.(?:base_layer|modules_to_save(?:\.default)?)(?=\.)")
 # Settings that change what a merge has to do, and for which there is nothing here. The others say how
 # it was trained or are seen to below.
 _UNKNOWN_WHEN_SET = (
-    *("layer_replication", "trainable_token_indices", "target_parameters", "use_qalora", "use_bdlora"),
-    *("alora_invocation_tokens", "arrow_config", "kasa_config", "velora_config", "monteclora_config"),
+    *(
+        "layer_replication",
+        "trainable_token_indices",
+        "target_parameters",
+        "use_qalora",
+        "use_bdlora",
+    ),
+    *(
+        "alora_invocation_tokens",
+        "arrow_config",
+        "kasa_config",
+        "velora_config",
+        "monteclora_config",
+    ),
     *("megatron_config", "ensure_weight_tying"),
 )
 _HANDLED = frozenset(
@@ -113,10 +125,10 @@ class Adapter:
 def read_adapter(folder: Path) -> Adapter:
     """The adapter in `folder`. Raises ModelError that tells all that cannot be merged."""
     config = read_json_object(folder / CONFIG_FILE)
-    file = next((folder / n for n in WEIGHT_FILES if (folder / n).is_file()), None)
+    file = _weights_of(folder)
     problems = list(_problems_with(config))
     if file is None:
-        problems.append(tr("there is neither {files}").format(files=" nor ".join(WEIGHT_FILES)))
+        problems.append(tr("adapter_model.safetensors (or .bin) is missing"))
     if problems or file is None:
         raise _cannot(folder, problems)
     modules, whole, unknown = _sorted_out(read_tensors(file))
@@ -134,6 +146,16 @@ def read_adapter(folder: Path) -> Adapter:
     if problems:
         raise _cannot(folder, problems)
     return Adapter(folder, file, config, changes)
+
+
+def read_adapter_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of an adapter as they are named in its file."""
+    file = _weights_of(folder)
+    return read_tensors(file) if file else {}
+
+
+def _weights_of(folder: Path) -> Path | None:
+    return next((folder / n for n in WEIGHT_FILES if (folder / n).is_file()), None)
 
 
 def few(names: Iterable[str], *, shown: int = 4) -> str:
@@ -197,7 +219,9 @@ def _by_pattern(patterns: Any, module: str, otherwise: float) -> float:
             if re.match(rf"(.*\.)?({pattern})$", module):
                 return value
         except re.error as error:
-            text = tr("the pattern {pattern} in adapter_config.json is no regular expression: {reason}")
+            text = tr(
+                "the pattern {pattern} in adapter_config.json is no regular expression: {reason}"
+            )
             raise ModelError(text.format(pattern=pattern, reason=error)) from error
     return otherwise
 

@@ -3,7 +3,7 @@
 A pickle is a small program: it may name any function and call it. Here a fixed list of names is admitted
 (the tables below); anything else is refused by its name, before it is looked up.
 What is admitted is never the real thing where the real thing could do anything: tensors become
-StoredTensor, and objects of mmengine, DeepSpeed and numpy become Inert, which only keep their values.
+PickledTensor, and objects of mmengine, DeepSpeed and numpy become Inert, which only keep their values.
 Nothing of those packages is imported.
 """
 
@@ -62,7 +62,9 @@ _INERT = frozenset(
         "pathlib.PosixPath",
         "pathlib.PurePosixPath",
         "pathlib.WindowsPath",
+        "torch.Tensor",
         "torch.device",
+        "torch.nn.parameter.Parameter",
     }
 )
 # Old names of the same modules.
@@ -87,7 +89,7 @@ class _Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensor:
+class PickledTensor:
     """A tensor of a file, read when it is asked for. dtype: a name of torch's, such as "float32"."""
 
     shape: tuple[int, ...]
@@ -146,7 +148,7 @@ class _Settings(dict[Any, Any]):
 def load_pickle(
     file: IO[bytes], path: Path, storages: Storages, dtypes: dict[str, str] | None = None
 ) -> Any:
-    """What the pickle at the file's position says, its tensors as StoredTensor. Runs nothing.
+    """What the pickle at the file's position says, its tensors as PickledTensor. Runs nothing.
 
     dtypes: what each storage that is named holds is put there, by its key.
 
@@ -203,7 +205,7 @@ class _Reader(pickle.Unpickler):
 
     def _rebuilt(
         self, storage: _Storage, offset: int, shape: Any, stride: Any, dtype: str
-    ) -> StoredTensor:
+    ) -> PickledTensor:
         shape, stride = tuple(map(int, shape)), tuple(map(int, stride))
         last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
         bytes_here, bytes_there = size_of(dtype), size_of(storage.dtype)
@@ -211,7 +213,7 @@ class _Reader(pickle.Unpickler):
             raise pickle.UnpicklingError("a tensor begins before its storage")
         if 0 not in shape and (last + 1) * bytes_here > storage.n * bytes_there:
             raise pickle.UnpicklingError("a tensor ends behind its storage")
-        return StoredTensor(shape, dtype, storage, offset, stride, self._storages)
+        return PickledTensor(shape, dtype, storage, offset, stride, self._storages)
 
 
 def size_of(dtype: str) -> int:
@@ -219,19 +221,29 @@ def size_of(dtype: str) -> int:
     return {"bool": 1, "bfloat16": 2}.get(dtype) or int("".join(filter(str.isdigit, dtype))) // 8
 
 
-def _admitted(rebuilt: Callable[..., StoredTensor]) -> Mapping[str, Any]:
+def _admitted(rebuilt: Callable[..., PickledTensor]) -> Mapping[str, Any]:
     """The names, and what stands for each."""
 
-    def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> StoredTensor:
+    def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> PickledTensor:
         return rebuilt(storage, offset, shape, stride, storage.dtype)
 
     def typed(
-        storage: Any, offset: Any, shape: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any
-    ) -> StoredTensor:
+        storage: Any,
+        offset: Any,
+        shape: Any,
+        stride: Any,
+        _grad: Any,
+        _hooks: Any,
+        dtype: Any,
+        *_: Any,
+    ) -> PickledTensor:
         return rebuilt(storage, offset, shape, stride, dtype)
 
-    def parameter(data: StoredTensor, *_: Any) -> StoredTensor:
+    def parameter(data: PickledTensor, *_: Any) -> PickledTensor:
         return data
+
+    def of_a_kind(make: Callable[..., Any], _kind: Any, args: Any, _state: Any) -> Any:
+        return make(*args)  # which is one of these functions too
 
     def latin1(text: str, encoding: str) -> bytes:
         if encoding != "latin1":
@@ -249,6 +261,7 @@ def _admitted(rebuilt: Callable[..., StoredTensor]) -> Mapping[str, Any]:
         **{f"torch.storage.{name}": dtype for name, dtype in _STORAGES.items()},
         **{f"torch.{dtype}": dtype for dtype in _DTYPES},
         "torch.Size": tuple,
+        "torch._tensor._rebuild_from_type_v2": of_a_kind,
         "torch._utils._rebuild_tensor": tensor,
         "torch._utils._rebuild_tensor_v2": tensor,
         "torch._utils._rebuild_tensor_v3": typed,

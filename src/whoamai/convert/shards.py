@@ -130,6 +130,6 @@ def _write(path: Path, entries: Sequence[Entry], written: Callable[[int], None])
             for piece in entry.pieces():
                 assert piece.dtype == entry.dtype, f"{entry.name}: {piece.dtype}"
                 numbers = piece.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-                file.write(memoryview(numbers.numpy()))
+                file.write(numbers.numpy().data)
             assert file.tell() - start == entry.nbytes, f"{entry.name}: not as long as was said"
             written(entry.nbytes)

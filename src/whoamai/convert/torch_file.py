@@ -32,7 +32,7 @@ _LOCAL_HEADER = 30  # bytes before the name in a zip's entry
 
 @dataclass(frozen=True, slots=True)
 class TorchFile:
-    """A file and what its pickle says; every tensor in it is a StoredTensor."""
+    """A file and what its pickle says; every tensor in it is a PickledTensor."""
 
     path: Path
     content: Any

@@ -30,27 +30,33 @@ def probe(trainer: Trainer) -> Probe:
 
     Raises ModelError where not even one row fits the memory.
     """
-    cuda = trainer.precision.device_type == "cuda"
-    states = _random_states(cuda)
-    if cuda:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
+    device = trainer.device
+    states = _random_states(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     heaviest = trainer.heaviest_step()
     trainer.try_step(heaviest)  # the first compiles, allocates and is slow
-    if cuda:
-        torch.cuda.synchronize()
+    _finish(device)
     start = time.monotonic()
     computed, logical = trainer.try_step(heaviest)
-    if cuda:
-        torch.cuda.synchronize()
+    _finish(device)
     seconds = time.monotonic() - start
-    peak = torch.cuda.max_memory_allocated() + trainer.moment_bytes() if cuda else None
+    peak = trainer.peak_bytes()
+    if peak is not None:
+        peak += trainer.moment_bytes()
     _restore(states)
     return Probe(seconds, computed, logical, peak, trainer.tokens_per_pass)
 
 
-def _random_states(cuda: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if cuda else []
+def _finish(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _random_states(device: torch.device) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    on_cards = torch.cuda.get_rng_state_all() if device.type == "cuda" else []
+    return torch.get_rng_state(), on_cards
 
 
 def _restore(states: tuple[torch.Tensor, list[torch.Tensor]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,27 +21,32 @@ _KNOWN = {
 }
 
 
-def missing_trackers(names: Sequence[str]) -> list[str]:
-    """Which of the trackers cannot be used because they are not installed."""
-    return [name for name in names if importlib.util.find_spec(_KNOWN[name][0]) is None]
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise SettingError for trackers that are not installed, all of them together."""
+    missing = [name for name in names if importlib.util.find_spec(_KNOWN[name][0]) is None]
+    if missing:
+        text = tr("log.trackers: {names} not installed. pip install {packages}")
+        packages = " ".join(_KNOWN[name][0] for name in missing)
+        raise SettingError(text.format(names=", ".join(missing), packages=packages))
 
 
 class Trackers:
     """Sends the values of every training step. Use as a context manager around the run.
 
-    Raises SettingError for trackers that are not installed, all of them together.
+    They must be installed (check_trackers). Raises SettingError where one cannot start.
     """
 
     def __init__(
         self, names: Sequence[str], folder: Path, run_name: str, settings: Mapping[str, Any]
     ) -> None:
-        if missing := missing_trackers(names):
-            text = tr("log.trackers: {names} not installed. pip install {packages}")
-            packages = " ".join(_KNOWN[name][0] for name in missing)
-            raise SettingError(text.format(names=", ".join(missing), packages=packages))
-        self._trackers = [_make(name, folder, run_name) for name in names]
-        for tracker in self._trackers:
-            tracker.store_init_configuration(_flat(settings))
+        self._trackers = []
+        with ExitStack() as stack:
+            for name in names:
+                tracker = _make(name, folder, run_name)
+                stack.callback(tracker.finish)
+                tracker.store_init_configuration(_flat(settings))
+                self._trackers.append(tracker)
+            self._end = stack.pop_all()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress) and event.stage == "train" and event.values:
@@ -56,8 +62,7 @@ class Trackers:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        for tracker in self._trackers:
-            tracker.finish()
+        self._end.close()
 
 
 def _make(name: str, folder: Path, run_name: str) -> Any:
@@ -65,9 +70,13 @@ def _make(name: str, folder: Path, run_name: str) -> Any:
 
     PartialState()  # trackers ask it whether they are the first process
     make = getattr(tracking, _KNOWN[name][1])
-    tracker = make(run_name, folder) if make.requires_logging_directory else make(run_name)
-    if hasattr(tracker, "start"):
-        tracker.start()
+    try:
+        tracker = make(run_name, folder) if make.requires_logging_directory else make(run_name)
+        if hasattr(tracker, "start"):
+            tracker.start()
+    except Exception as error:  # not logged in, no network: each has errors of its own
+        text = tr("log.trackers: {name} cannot start: {reason}")
+        raise SettingError(text.format(name=name, reason=error)) from error
     return tracker
 
 

@@ -50,6 +50,7 @@ class StepReport:
     """One optimizer step. Tokens are those fed in: logical as if nothing were shared, and computed.
 
     `loss` is the mean of the step's targets before the step; `applied` is False where it was skipped.
+    `peak_bytes`: the most that tensors took on the GPU so far; None on the CPU.
     """
 
     done: int
@@ -64,6 +65,7 @@ class StepReport:
     seconds: float
     data_seconds: float
     applied: bool
+    peak_bytes: int | None
 
 
 class Trainer:
@@ -146,6 +148,17 @@ class Trainer:
         return sum(2 * p.numel() * p.element_size() for p in self._parameters)
 
     @property
+    def device(self) -> torch.device:
+        """Where what is trained is held."""
+        return self._parameters[0].device
+
+    def peak_bytes(self) -> int | None:
+        """The most that tensors took on the GPU so far; None on the CPU."""
+        if self.device.type != "cuda":
+            return None
+        return torch.cuda.max_memory_allocated(self.device)
+
+    @property
     def tokens_per_pass(self) -> int:
         """Tokens computed at once; less than was set where the memory did not suffice."""
         return self._tokens_per_pass
@@ -174,6 +187,7 @@ class Trainer:
             seconds=time.monotonic() - start,
             data_seconds=data_seconds,
             applied=applied,
+            peak_bytes=self.peak_bytes(),
         )
 
     # ---- one step --------------------------------------------------------------------------------

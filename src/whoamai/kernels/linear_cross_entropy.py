@@ -8,8 +8,8 @@ The gradient of one place's logits needs nothing but the logits themselves,
 
     ∂loss/∂logits_u = (Σ_{n at u} weight_n) · softmax(logits_u) − Σ_{n at u} weight_n · onehot(token_n)
 
-so it is made in the forward pass, chunk by chunk, and multiplied by W at once (as in Liger-Kernel's fused
-linear cross entropy, arXiv:2410.10989). With a vocabulary V of 92,544 and 14,000 places, logits
+so it is made in the forward pass, chunk by chunk, and multiplied by W at once (as in Liger-Kernel, Hsu et
+al. 2024, arXiv:2410.10989). With a vocabulary V of 92,544 and 14,000 places, logits
 alone would be 5.2 GB in float32; a chunk of 1,024 places is 0.4 GB.
 
 Legend: N targets, U distinct places, C places of a chunk, D hidden size, V vocabulary.
@@ -79,6 +79,7 @@ class _FrozenHead(torch.autograd.Function):
                 grad_CV = (logits_CV - lse_C[:, None]).exp_().mul_(rows_C[:, None])
                 grad_CV.index_put_((at_n, token_n), -weight_n, accumulate=True)
                 grad_UD[start:stop] = grad_CV.to(weight_VD.dtype) @ weight_VD
+                del logits_CV, grad_CV  # or they would be there while the next chunk's are made
         ctx.save_for_backward(grad_UD)
         return loss
 

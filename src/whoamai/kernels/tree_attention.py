@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 
 BLOCK = 128  # tokens on each side of a block of FlexAttention's mask
+_FLEX_FROM = 128  # queries
 
 
 def tree_mask_TT(
@@ -333,10 +334,12 @@ def _capped(softcap: float) -> Any:
 def _flex_runs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
     """Is this a case that FlexAttention's compiled kernels are for?
 
-    In float32 they may round to TF32; the boolean mask is exact there.
+    In float32 they may round to TF32; the boolean mask is exact there. Few queries would go through
+    its kernel for decoding, which has none for every length; a mask of theirs is small.
     """
     return (
         query.device.type == "cuda"
+        and query.shape[-2] >= _FLEX_FROM
         and query.dtype in (torch.bfloat16, torch.float16)
         and query.dtype == key.dtype == value.dtype
         and all(16 <= t.shape[-1] <= 256 for t in (query, value))

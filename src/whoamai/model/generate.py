@@ -74,6 +74,9 @@ def _greedy(
     Replies differ much in length, so rows that are over leave the batch and its cache, where generate()
     keeps them to the end (`python benchmarks/greedy_replies.py` compares the two). A reply ends with the
     token that made `is_over` true.
+
+    A class without past_key_values (Mamba, RWKV) carries along what it has read, padding too: its prompts
+    are answered one by one, all tokens computed again for each new one.
     """
     device = model.device
     mask_RT = mask_RT.to(device)
@@ -91,7 +94,10 @@ def _greedy(
             use_cache=True,
             logits_to_keep=1,
         )
-        cache = output.past_key_values
+        cache = getattr(output, "past_key_values", None)
+        if cache is None:
+            rows_of_ids = (ids_T[mask_T.bool()] for ids_T, mask_T in zip(input_RT, mask_RT, strict=True))
+            return [_greedy_alone(model, ids_T, is_over, max_new_tokens) for ids_T in rows_of_ids]
         token_R = output.logits[:, -1].argmax(-1)
         for row, token in zip(rows, token_R.tolist(), strict=True):
             if row in going:
@@ -111,6 +117,17 @@ def _greedy(
         input_RT = token_R[:, None]
         mask_RT = torch.cat((mask_RT, mask_RT.new_ones(len(rows), 1)), dim=-1)
     return replies
+
+
+def _greedy_alone(
+    model: Any, ids_T: torch.Tensor, is_over: Callable[[list[int]], bool], max_new_tokens: int
+) -> list[int]:
+    reply: list[int] = []
+    while len(reply) < max_new_tokens and not (reply and is_over(reply)):
+        ids_1T = torch.cat((ids_T, ids_T.new_tensor(reply)))[None]
+        logits = model(input_ids=ids_1T, use_cache=False, logits_to_keep=1).logits
+        reply.append(int(logits[0, -1].argmax()))
+    return reply
 
 
 def _ending_test(tokenizer: Any, ends: set[int], stop_text: str) -> Callable[[list[int]], bool]:

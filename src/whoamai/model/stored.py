@@ -255,7 +255,9 @@ def _weight_files(folder: Path) -> Sequence[Path]:
 def _indexed(folder: Path, index: Path) -> list[Path]:
     places = read_json_object(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(p, str) for p in places.values()):
-        raise ModelError(tr("{path} does not say which file holds which tensor.").format(path=index))
+        raise ModelError(
+            tr("{path} does not say which file holds which tensor.").format(path=index)
+        )
     files = [folder / name for name in sorted(set(places.values()))]
     if missing := [file.name for file in files if not file.is_file()]:
         text = tr("{path} names files that are not there: {files}. Was the download finished?")

@@ -15,14 +15,26 @@ from whoamai.model.quantize import n_weights
 # What transformers calls the layer that chooses a token's experts. Training it without the loss that
 # keeps the experts evenly used spoils the choice, so it is left alone unless it is named.
 ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
+# In these classes' fast kernels the weights of these layers are read past the layer, so an adapter on
+# it would do nothing; peft refuses them.
+_READ_PAST = frozenset({"out_proj", "conv1d"})
+_READ_PAST_IN = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
 
 
 def linear_layers(model: Any) -> set[str]:
     """Last parts of the names of the layers "all-linear" stands for ("q_proj", "down_proj", …).
 
-    All linear ones (4-bit ones and GPT-2's Conv1D too) but the head and the routers of experts.
+    All linear ones (4-bit ones and GPT-2's Conv1D too) but the head, the routers of experts, and those
+    that Mamba-like classes read past.
     """
-    return {name.rpartition(".")[2] for name, _ in _linear(model)} - ROUTERS
+    return _last_parts(model) - ROUTERS - layers_read_past(model)
+
+
+def layers_read_past(model: Any) -> set[str]:
+    """Linear layers on which an adapter is not possible, because the class does not call them."""
+    if model.config.model_type not in _READ_PAST_IN:
+        return set()
+    return _last_parts(model) & _READ_PAST
 
 
 def chosen_layers(
@@ -115,7 +127,14 @@ def adapter_notes(model: Any) -> list[str]:
         )
         share = sum(experts.values()) / everything
         notes.append(text.format(share=share, example=next(iter(experts))))
-    routers = {name.rpartition(".")[2] for name, _ in _linear(model)} & ROUTERS
+    if past := layers_read_past(model):
+        text = tr(
+            "The layers {names} get no adapter: models of the type {type} do not call them, they read "
+            "their weights."
+        )
+        names = ", ".join(sorted(past))
+        notes.append(text.format(names=names, type=model.config.model_type))
+    routers = _last_parts(model) & ROUTERS
     if routers:
         text = tr(
             "The layers that choose a token's experts ({names}) get no adapter, unless they are named "
@@ -133,13 +152,25 @@ def _linear(model: Any) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
+def _last_parts(model: Any) -> set[str]:
+    return {name.rpartition(".")[2] for name, _ in _linear(model)}
+
+
 def _unknown(model: Any, names: Sequence[str]) -> Iterator[str]:
-    """A line for each name that stands for no linear layer, or for the head."""
+    """A line for each name that stands for no linear layer, for the head, or for what is not called."""
     linear = {name for name, _ in _linear(model)}
-    there = sorted({name.rpartition(".")[2] for name in linear})
+    past = layers_read_past(model)
+    there = sorted({name.rpartition(".")[2] for name in linear} - past)
     for name in names:
         found = adapted_modules(model, [name]).keys()
-        if found == {head_name(model)}:
+        if name.rpartition(".")[2] in past:
+            text = tr(
+                "lora.target_modules: models of the type {type} do not call {name}, so an adapter on it "
+                "would do nothing. This model has: {there}"
+            )
+            there_text = ", ".join(there)
+            yield text.format(type=model.config.model_type, name=name, there=there_text)
+        elif found == {head_name(model)}:
             yield tr(
                 "lora.target_modules: {name} is the head. To adapt it, set lora.adapt_head: true"
             ).format(name=name)

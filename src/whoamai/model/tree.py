@@ -20,7 +20,8 @@ from whoamai.model import tree_interface
 from whoamai.samples import Pack
 
 # Tokens of a branch: few, so that what comes over from another branch weighs much.
-_BRANCH, _CHILDREN, _PADDING = 6, (2, 3), 3
+_BRANCH, _CHILDREN = 6, (2, 3)
+_LENGTHS = 128  # the trial's tokens are a multiple of it
 _SHORT_TRUNK = 12
 # Of a hidden state's norm: the greatest leak; what is rounding whatever the model; what is so for none.
 _LIMITS = {torch.float32: (1e-5, 1e-4, 1e-2), torch.float64: (1e-5, 1e-4, 1e-2)}
@@ -180,7 +181,8 @@ def _forest(trunk: int, vocabulary: int) -> tuple[Pack, list[list[int]]]:
     n_nodes = len(end)
     drawn = torch.Generator().manual_seed(0)
     ids_T = torch.randint(min(3, vocabulary - 1), vocabulary, (n_nodes,), generator=drawn)
-    padding = torch.arange(n_nodes, n_nodes + _PADDING)
+    # To a length that every kernel is made for; it also tries out that padding is seen by nothing.
+    padding = torch.arange(n_nodes, -(-(n_nodes + 1) // _LENGTHS) * _LENGTHS)
     none_N = torch.zeros(0, dtype=torch.long)
     pack = Pack(
         torch.cat([ids_T, torch.zeros_like(padding)]),

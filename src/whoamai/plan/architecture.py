@@ -24,6 +24,9 @@ _BUNDLED = "tiny-chat"
 # As in model/targets.py, which cannot be imported without torch: the layers that choose a token's
 # experts get no adapter unless they are named.
 _ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
+# And the layers that these classes read past, and peft refuses.
+_READ_PAST = frozenset({"out_proj", "conv1d"})
+_READ_PAST_IN = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,8 @@ def lora_parameters(arch: Architecture, lora: LoraSettings) -> tuple[tuple[Linea
 def adapted_linears(arch: Architecture, lora: LoraSettings) -> tuple[Linear, ...]:
     """The kinds of layers that get an adapter; the head last, where it is adapted."""
     if lora.target_modules == "all-linear":
-        chosen = [linear for linear in arch.linears if linear.name not in _ROUTERS]
+        past = _READ_PAST if arch.model_type in _READ_PAST_IN else frozenset()
+        chosen = [linear for linear in arch.linears if linear.name not in _ROUTERS | past]
     else:
         # A name may be more than the last part of a layer's name: self_attn.q_proj.
         wanted = {name.rpartition(".")[2] for name in lora.target_modules}

@@ -32,11 +32,9 @@ CONTEXT_BYTES = 512 * MIB
 PRODUCT_SCRATCH_BYTES = 32 * MIB
 # Places whose logits are made at once: CHUNK of kernels/linear_cross_entropy.py.
 LOGITS_CHUNK = 1024
-# Bytes a logit takes while the loss of a chunk is made, and what of them the next chunk still finds
-# there while its own logits are made. A head that is trained or adapted goes through autograd.
+# Bytes a logit takes while the loss of a chunk is made. A head that is trained or adapted goes through
+# autograd.
 FROZEN_HEAD_BYTES = {2: 10, 4: 8}
-LEFT_BY_THE_LAST_CHUNK_BYTES = 8
-MAKING_LOGITS_BYTES = {2: 6, 4: 4}
 TRAINED_HEAD_BYTES = 20
 # Classes that change their logits behind the head: the loss is made over all places at once.
 WHOLE_LOGITS = frozenset({"gemma2", "cohere", "cohere2", "granite", "granitemoe", "falcon_h1"})
@@ -263,6 +261,7 @@ class _Moments:
         head_cast = 2 * arch.head.parameters if run.full and run.mixed else 0
         loss_forward = casts + head_cast + _logits_forward(run, targets)
         loss_backward = (0 if checkpointing else casts) + logits
+        scratch = PRODUCT_SCRATCH_BYTES if run.device_type == "cuda" else 0
         return cls(
             run=run,
             tokens=tokens,
@@ -270,8 +269,8 @@ class _Moments:
             checkpointing=checkpointing,
             kept=kept,
             logits=logits,
-            at_loss=max(norm + casts, kept_norm + max(loss_forward, loss_backward)),
-            backward=_temporary(run, tokens) + (layer if checkpointing else casts),
+            at_loss=max(norm + casts, kept_norm + max(loss_forward, loss_backward)) + scratch,
+            backward=_temporary(run, tokens) + (layer if checkpointing else casts) + scratch,
             # Elsewhere than on a GPU AdamW makes one more copy of everything that is trained.
             optimizer=0
             if run.device_type == "cuda"
@@ -410,9 +409,7 @@ def _logits_forward(run: _Run, targets: int) -> int:
     if _whole(run):
         logits = places * WHOLE_LOGITS_BYTES
     else:
-        second = min(LOGITS_CHUNK, targets - places)
-        overlap = places * LEFT_BY_THE_LAST_CHUNK_BYTES + second * MAKING_LOGITS_BYTES[size]
-        logits = max(places * FROZEN_HEAD_BYTES[size], overlap if second else 0)
+        logits = places * FROZEN_HEAD_BYTES[size]
     return logits * run.arch.vocab + size * targets * run.arch.hidden
 
 
@@ -431,4 +428,4 @@ def _temporary(run: _Run, tokens: int) -> int:
         bytes_ += (6 if run.mixed else 4) * largest  # its gradient, as the head's above
     elif run.config.model.quantization == "nf4":
         bytes_ += 2 * run.size * largest  # the weights written out for the product
-    return bytes_ + (PRODUCT_SCRATCH_BYTES if run.device_type == "cuda" else 0)
+    return bytes_

@@ -33,45 +33,52 @@ def folder_name(name: str) -> str:
     return short.strip(".") or "renamed"
 
 
-def problems_with_folder(folder: Path, *, overwrite: bool) -> list[str]:
-    """Why results cannot go to `folder`; empty if they can."""
+def problems_with_folder(
+    folder: Path, *, overwrite: bool, sign: str = _SIGN, option: str = "--out"
+) -> list[str]:
+    """Why results cannot go to `folder`; empty if they can.
+
+    `sign` is the file that every finished job of this kind leaves; `option` is what the user gave the
+    folder as.
+    """
     try:
-        return _problems_above(folder) or _problems_inside(folder, overwrite=overwrite)
+        return _problems_above(folder, option) or _problems_inside(folder, overwrite, sign, option)
     except (OSError, RuntimeError) as error:  # too long a name, a circle of links, …
         reason = getattr(error, "strerror", None) or error
-        return [tr("--out {path} cannot be used: {reason}").format(path=folder, reason=reason)]
+        text = tr("{option} {path} cannot be used: {reason}")
+        return [text.format(option=option, path=folder, reason=reason)]
 
 
-def _problems_above(folder: Path) -> list[str]:
+def _problems_above(folder: Path, option: str) -> list[str]:
     """Is what holds the folder, or is to hold it, a folder that can be written to?"""
     parent = next(p for p in folder.resolve().parents if p.exists())
     if not parent.is_dir():
-        text = tr("--out {path} cannot be made: {parent} is a file.")
+        text = tr("{option} {path} cannot be made: {parent} is a file.")
     elif not os.access(parent, os.W_OK | os.X_OK):
-        text = tr("--out {path} cannot be made: {parent} may not be written to.")
+        text = tr("{option} {path} cannot be made: {parent} may not be written to.")
     else:
         return []
-    return [text.format(path=folder, parent=parent)]
+    return [text.format(option=option, path=folder, parent=parent)]
 
 
-def _problems_inside(folder: Path, *, overwrite: bool) -> list[str]:
+def _problems_inside(folder: Path, overwrite: bool, sign: str, option: str) -> list[str]:
     if folder.exists() and not folder.is_dir():
-        return [tr("--out {path} is a file, not a folder.").format(path=folder)]
+        return [tr("{option} {path} is a file, not a folder.").format(option=option, path=folder)]
     if not folder.exists() or not any(folder.iterdir()):
         return []
     if not overwrite:
-        text = tr("{path} is not empty. Choose another --out, or say --overwrite.")
-        return [text.format(path=folder)]
-    if not (folder / _SIGN).is_file():
+        text = tr("{path} is not empty. Choose another {option}, or say --overwrite.")
+        return [text.format(path=folder, option=option)]
+    if not (folder / sign).is_file():
         text = tr(
             "{path} holds something that whoamai did not write, so --overwrite does not touch it. "
-            "Choose another --out."
+            "Choose another {option}."
         )
-        return [text.format(path=folder)]
+        return [text.format(path=folder, option=option)]
     return []
 
 
-def check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int, *, option: str = "--out") -> None:
     """Raise OutputError unless `needed` bytes and a little more are free where `folder` will be."""
     needed += _SPARE_BYTES
     folder = folder.resolve()
@@ -81,8 +88,8 @@ def check_space(folder: Path, needed: int) -> None:
         raise OutputError(
             tr(
                 "Not enough space for the results: {path} has {free} MiB free and {needed} MiB are "
-                "needed. Free some space or choose another --out."
-            ).format(path=parent, free=free >> 20, needed=-(-needed >> 20))
+                "needed. Free some space or choose another {option}."
+            ).format(path=parent, free=free >> 20, needed=-(-needed >> 20), option=option)
         )
 
 

@@ -5,9 +5,10 @@ Read `train` from top to bottom; everything it calls is one step of the story.
 
 from __future__ import annotations
 
+import errno
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from whoamai.config.writing import write_config
 from whoamai.data.templates import ChatTemplate, write_card
 from whoamai.engine.checkpoint import (
     find_checkpoints,
+    last_checkpoint,
     load_checkpoint,
     read_state,
     save_checkpoint,
@@ -27,21 +29,24 @@ from whoamai.engine.plot import plot_run
 from whoamai.engine.precision import precision_for
 from whoamai.engine.probe import probe
 from whoamai.engine.signals import StopSignals
-from whoamai.engine.trackers import Trackers
+from whoamai.engine.trackers import Trackers, check_trackers
 from whoamai.engine.trainer import Trainer, TrainSettings
 from whoamai.engine.workdir import RunPlace, RunStatus, claim, find_run
+from whoamai.errors import OutputError
 from whoamai.evaluate.chat import ChatEvaluation
 from whoamai.evaluate.talk import Talk
 from whoamai.events import Events, JsonlFile, Note
 from whoamai.messages import tr
 from whoamai.model.load import ChatModel, load_chat_model
 from whoamai.model.lora import add_lora, save_adapter
+from whoamai.model.quiet import quiet_transformers
 from whoamai.model.targets import adapter_notes
 from whoamai.recipes.output import complete_folder
 from whoamai.recipes.train_plan import Plan, make_plan, tell_measured, tell_plan
-from whoamai.recipes.train_record import Record, tell_about_data
+from whoamai.recipes.train_record import Record, tell_about_data, was_asked
 
-_CONFIG = "config.yaml"  # in the work folder, and in each checkpoint
+CONFIG_FILE = "config.yaml"  # in the work folder, and in each checkpoint
+_JOURNAL, _ANSWERS = "events.jsonl", "answers.md"  # added to while the run goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +83,14 @@ def train(request: TrainRequest, events: Events) -> Trained:
     """Do the job. Raises a WhoamaiError for what the user can mend, mostly before any training."""
     if request.resume and (earlier := find_run(request.work_dir)) and earlier.state == "finished":
         return _finished_already(request, earlier, events)
+    check_trackers(request.config.log.trackers)
     with events.stage("plan", tr("Reading data and planning")):
         plan = make_plan(request.loaded, events, resume=request.resume is not None)
     with _run(request, events) as run:
         place, events, stop = run.place, run.events, run.stop
         tell_plan(plan, events)
         checkpoint = _checkpoint(request, plan, events)
-        write_config(_resolved(request), request.work_dir / _CONFIG)
+        write_config(_resolved(request, plan), request.work_dir / CONFIG_FILE)
         with events.stage("load", tr("Loading {model}").format(model=plan.source)):
             chat = _load(request.config, plan)
             tell_about_data(plan.prepared.encoded, chat.tokenizer, events)
@@ -99,7 +105,7 @@ def train(request: TrainRequest, events: Events) -> Trained:
 
         with events.stage("train", tr("Training")):
             place.running(trainer.done, trainer.schedule.total)
-            if trainer.done == 0:
+            if not was_asked(request.work_dir / _JOURNAL, trainer.done):
                 _ask(questions, trainer)
             for report in trainer.steps():
                 record.add(report, events)
@@ -134,13 +140,17 @@ def _run(request: TrainRequest, events: Events) -> Iterator[_Run]:
 
     def tell_stop(_: int) -> None:
         text = tr("Stopping: the step is finished and saved first. Ctrl-C again stops at once.")
-        events.emit(Note(text, "warning"))
+        with suppress(RuntimeError):  # the signal came while something was being printed
+            events.emit(Note(text, "warning"))
 
-    with claim(folder, label=request.loaded.name, resume=resume) as place:
+    with claim(folder, label=request.loaded.name, resume=resume) as place, _room_left(folder):
         if place.note:
             events.emit(Note(place.note, "warning"))
+        if not last_checkpoint(folder):  # what an earlier run told that came to nothing
+            for name in (_JOURNAL, _ANSWERS):
+                (folder / name).unlink(missing_ok=True)
         with (
-            JsonlFile(folder / "events.jsonl") as journal,
+            JsonlFile(folder / _JOURNAL) as journal,
             Trackers(
                 config.log.trackers, folder / "tracking", request.loaded.name, config.model_dump()
             ) as trackers,
@@ -149,9 +159,24 @@ def _run(request: TrainRequest, events: Events) -> Iterator[_Run]:
             yield _Run(place, events.also(journal, trackers), stop)
 
 
-def _resolved(request: TrainRequest) -> RunConfig:
-    """The config with every setting as it is used: this file alone runs the same again."""
-    return request.config.model_copy(update={"work_dir": str(request.work_dir)})
+@contextmanager
+def _room_left(folder: Path) -> Iterator[None]:
+    """A disk that is full for what is told on the way, too, becomes an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        text = tr(
+            "{path} cannot be written to: {reason}. Free some space, then go on with --resume."
+        )
+        raise OutputError(text.format(path=folder, reason=error.strerror)) from error
+
+
+def _resolved(request: TrainRequest, plan: Plan) -> RunConfig:
+    """The config with what decides the result as it is used: this file alone runs the same again."""
+    model = request.config.model.model_copy(update={"dtype": plan.choice.dtype})
+    return request.config.model_copy(update={"work_dir": str(request.work_dir), "model": model})
 
 
 # ---- where to go on ------------------------------------------------------------------------------
@@ -254,7 +279,7 @@ def _questions(
         evaluation.evaluation_inputs,
         system=evaluation.system,
         max_new_tokens=evaluation.max_new_tokens,
-        file=request.work_dir / "answers.md",
+        file=request.work_dir / _ANSWERS,
         events=events,
     )
 
@@ -271,7 +296,7 @@ def _save_checkpoint(request: TrainRequest, trainer: Trainer, record: Record) ->
         model=trainer.model,
         optimizer=trainer.optimizer,
         state=record.state(trainer),
-        extra_files={_CONFIG: (request.work_dir / _CONFIG).read_bytes()},
+        extra_files={CONFIG_FILE: (request.work_dir / CONFIG_FILE).read_bytes()},
         keep=request.config.checkpoint.save_total_limit,
     )
 
@@ -281,7 +306,7 @@ def _stopped(
 ) -> Trained:
     done, total = trainer.done, trainer.schedule.total
     text = tr("Stopped after step {done} of {total}; saved in {path}. Go on with: {command}")
-    command = f"whoamai train {shlex.quote(str(request.work_dir / _CONFIG))} --resume"
+    command = f"whoamai train {shlex.quote(str(request.work_dir / CONFIG_FILE))} --resume"
     events.emit(Note(text.format(done=done, total=total, path=saved, command=command), "warning"))
     return Trained(request.work_dir, None, done, total, stop.exit_code)
 
@@ -298,8 +323,9 @@ def _save_result(request: TrainRequest, chat: ChatModel, model: Any, plan: Plan)
     folder = _result_folder(request)
     with complete_folder(folder) as partial:
         if request.config.lora is None:
-            model.to(plan.stored_dtype).save_pretrained(str(partial))
-            chat.tokenizer.save_pretrained(str(partial))
+            with quiet_transformers():
+                model.to(plan.stored_dtype).save_pretrained(str(partial))
+                chat.tokenizer.save_pretrained(str(partial))
         else:
             save_adapter(model, partial, chat.path)
         if isinstance(plan.prepared.encoding, ChatTemplate):

@@ -93,7 +93,8 @@ def make_plan(loaded: LoadedConfig, events: Events, *, resume: bool) -> Plan:
         choice=choice,
         findings=findings,
     )
-    facts = run_facts(prepared.schedule, prepared.encoded.samples, _settings(config))
+    settings = {**_settings(config), "model.dtype": choice.dtype}
+    facts = run_facts(prepared.schedule, prepared.encoded.samples, settings)
     return Plan(source, architecture, prepared, choice, explanation, facts)
 
 

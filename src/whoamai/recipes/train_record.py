@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from whoamai.data.encode import Encoded
@@ -23,8 +25,8 @@ class Record:
         self.learning_rates: list[float] = []
         self._facts = facts
         self._tokens = 0
+        self._computed = 0
         self._seconds = 0.0
-        self._last = time.monotonic()
 
     def go_on(self, state: TrainState, trainer: Trainer, events: Events) -> None:
         """Take up where a checkpoint left off."""
@@ -41,20 +43,23 @@ class Record:
         self.losses.append(report.loss if report.applied else None)
         self.learning_rates.append(report.lr)
         self._tokens += report.logical_tokens
-        self._seconds += report.seconds
+        self._computed += report.computed_tokens
+        self._seconds += max(report.seconds, 1e-9)  # of a coarse clock a step may take none
         values = {
             "loss": report.loss,
             "grad_norm": report.grad_norm,
             "lr": report.lr,
             "epoch": float(report.epoch),
             "tokens_per_s": self._tokens / self._seconds,
+            "computed_per_s": self._computed / self._seconds,
             "step_tokens": float(report.logical_tokens),
             "computed_tokens": float(report.computed_tokens),
             "targets": float(report.targets),
             "step_seconds": round(report.seconds, 4),
             "data_seconds": round(report.data_seconds, 4),
-            **_memory(),
         }
+        if report.peak_bytes is not None:
+            values["memory_gib"] = round(report.peak_bytes / 2**30, 2)
         events.emit(Progress("train", report.done, report.total, values))
         if not report.applied:
             text = tr(
@@ -73,13 +78,18 @@ class Record:
         )
 
 
-def _memory() -> dict[str, float]:
-    """The most GPU memory taken so far, in GiB; nothing on the CPU."""
-    import torch
+def was_asked(journal: Path, done: int) -> bool:
+    """Do the events written down so far hold the answers after `done` steps?
 
-    if not torch.cuda.is_available():
-        return {}
-    return {"memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2)}
+    A run may be killed between a checkpoint and the questions that follow it.
+    """
+    for line in journal.read_bytes().splitlines():
+        if b'"answers"' in line:
+            with suppress(ValueError, KeyError, TypeError):  # a line that was cut off
+                row = json.loads(line)
+                if row["name"] == "answers" and row["data"]["step"] == done:
+                    return True
+    return False
 
 
 def tell_about_data(encoded: Encoded, tokenizer: Any, events: Events) -> None:
