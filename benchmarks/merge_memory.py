@@ -2,9 +2,9 @@
 
     python benchmarks/merge_memory.py [--scale full|small] [--folder DIR] [--keep]
 
-Writes a folder of random bfloat16 weights (15.5 GB at full scale) and a LoRA of rank 64 over every linear
-layer, merges the two into a third folder (another 15.5 GB) in a process of its own, and prints that
-process's peak resident memory. Mapped pages of files count in it. Fails at 4 GiB or more.
+Writes a folder of random bfloat16 weights (15.5 GB at full scale) and a LoRA of rank 64 over every
+linear layer, merges the two into a third folder (another 15.5 GB) in a process of its own, and prints
+that process's peak resident memory. Mapped pages of files count in it. Fails at 4 GiB or more.
 """
 
 from __future__ import annotations
@@ -27,12 +27,8 @@ from whoamai.model.internlm2 import InternLM2Config
 
 LIMIT_GIB = 4.0
 RANK = 64
-SCALES = {
-    "full": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32},
-    "small": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 4},
-}
-HEADS = {"full": (32, 8), "small": (8, 2)}
-VOCAB = {"full": 92544, "small": 8192}
+# Hidden size, intermediate size, layers, heads, key-value heads, vocabulary.
+SCALES = {"full": (4096, 14336, 32, 32, 8, 92544), "small": (512, 1536, 4, 8, 2, 8192)}
 
 
 def main() -> None:
@@ -84,13 +80,15 @@ def merge_and_measure(folder: Path) -> None:
 
 
 def config_of(scale: str) -> InternLM2Config:
-    heads, kv_heads = HEADS[scale]
+    hidden, intermediate, layers, heads, kv_heads, vocabulary = SCALES[scale]
     return InternLM2Config(
-        vocab_size=VOCAB[scale],
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         bias=False,
-        **SCALES[scale],
     )
 
 

@@ -3,9 +3,10 @@
     python benchmarks/merge_rounding.py
 
 Two models, the bundled one and a random InternLM2 of four layers; an adapter of rank 16 with random
-numbers of three sizes. e: the difference between the logits of the adapted model in float32 and those of
-the merged one; d: what the adapter changes; s: the spread of the logits (roots of mean squares). "stored":
-the merged weights were rounded to the format and computed in float32; "computed": computed in it, too.
+numbers of three sizes. e: the difference between the logits of the adapted model in float32 and those
+of the merged one; d: what the adapter changes; s: the spread of the logits (roots of mean squares).
+"stored": the merged weights were rounded to the format and computed in float32; "computed": computed
+in it, too.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def random_internlm2() -> Any:
         bias=False,
         initializer_range=0.15,  # wide enough for attention to choose
     )
-    return InternLM2ForCausalLM(config).to(torch.bfloat16).float().eval()
+    model: Any = InternLM2ForCausalLM(config)
+    return model.bfloat16().float().eval()
 
 
 @torch.inference_mode()

@@ -1,6 +1,6 @@
 """How many tokens sharing beginnings saves, for optimizer steps of several sizes; nothing is trained.
 
-    python benchmarks/packing_savings.py [--data FILE …] [--model tiny-chat] [--per-pass 1024 16384]
+    python benchmarks/packing_savings.py [--data FILE …] [--model tiny-chat] [--per-pass 1024 4096 16384]
 
 Rows, steps and packs are those of `whoamai train` (plan/prepare.py, data/packing.py), over one epoch.
 Counted is what is fed in: a row's last target never is. The columns:
@@ -20,11 +20,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from whoamai.config import DataSettings, ModelSettings, RunConfig, TrainSettings
+from whoamai.config import DataSettings, RunConfig, TrainSettings
 from whoamai.data.packing import packs_of_step
 from whoamai.data.prefix_tree import statistics, statistics_of_steps
 from whoamai.plan.estimated_rows import EstimatedEncoding
-from whoamai.plan.local_tokenizer import local_tokenizer
+from whoamai.plan.local_tokenizer import LocalTokenizer, local_tokenizer
 from whoamai.plan.prepare import Prepared, encoding_for, prepare_with
 from whoamai.samples import Sample
 
@@ -41,23 +41,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", nargs="+", default=[str(SHARED / name) for name in DEFAULT])
     parser.add_argument("--model", default="tiny-chat", help="whose tokenizer counts")
-    parser.add_argument("--per-pass", type=int, nargs="+", default=[1024, 16384])
+    parser.add_argument("--per-pass", type=int, nargs="+", default=[1024, 4096, 16384])
     args = parser.parse_args()
     for file in args.data:
         if not Path(file.partition("#")[0]).exists():
             raise SystemExit(f"{file} is not there: give conversations with --data")
-        print_table(file, args.model, args.per_pass)
+    tokenizer = local_tokenizer(args.model)
+    how = "its own tokenizer" if tokenizer else "estimated: its tokenizer is not on this machine"
+    print(f"tokens of {args.model} ({how})")
+    for file in args.data:
+        print_table(file, tokenizer, args.per_pass)
 
 
-def print_table(file: str, model: str, per_pass: Sequence[int]) -> None:
+def print_table(file: str, tokenizer: LocalTokenizer | None, per_pass: Sequence[int]) -> None:
     """One line for each size of an optimizer step."""
-    configs = {f"{MAX_LENGTH:,} × {n} tokens": packed(file, model, n) for n in PACKS}
-    configs |= {f"{n} rows": unpacked(file, model, n) for n in ROWS}
+    configs = {f"{MAX_LENGTH:,} × {n} tokens": packed(file, n) for n in PACKS}
+    configs |= {f"{n} rows": unpacked(file, n) for n in ROWS}
     passes = [f"{n:,} a pass" for n in per_pass]
     header = ("a step", "steps", "rows", "tokens", "forest", *passes, "padded")
     lines = []
     for name, config in configs.items():
-        prepared = prepare_for(config)
+        prepared = prepare_for(config, tokenizer)
         lines.append((name, *counts(prepared, per_pass)))
     samples = prepared.encoded.samples
     rows = [fed(sample) for sample in samples]
@@ -68,32 +72,26 @@ def print_table(file: str, model: str, per_pass: Sequence[int]) -> None:
         print("| " + " | ".join(line) + " |")
 
 
-def packed(file: str, model: str, packs: int) -> RunConfig:
+def packed(file: str, packs: int) -> RunConfig:
     """Steps of whole rows of up to `packs` × MAX_LENGTH tokens."""
-    return config_of(file, model, packs, pack_to_max_length=True)
+    return config_of(file, packs, pack_to_max_length=True)
 
 
-def unpacked(file: str, model: str, rows: int) -> RunConfig:
+def unpacked(file: str, rows: int) -> RunConfig:
     """Steps of `rows` rows."""
-    return config_of(file, model, rows, pack_to_max_length=False)
+    return config_of(file, rows, pack_to_max_length=False)
 
 
-def config_of(file: str, model: str, n: int, *, pack_to_max_length: bool) -> RunConfig:
-    return RunConfig(
-        model=ModelSettings(pretrained_model_name_or_path=model),
-        data=DataSettings(
-            data_path=file, max_length=MAX_LENGTH, pack_to_max_length=pack_to_max_length
-        ),
-        train=TrainSettings(max_epochs=1, accumulative_counts=n),
+def config_of(file: str, n: int, *, pack_to_max_length: bool) -> RunConfig:
+    data = DataSettings(
+        data_path=file, max_length=MAX_LENGTH, pack_to_max_length=pack_to_max_length
     )
+    return RunConfig(data=data, train=TrainSettings(max_epochs=1, accumulative_counts=n))
 
 
-def prepare_for(config: RunConfig) -> Prepared:
+def prepare_for(config: RunConfig, found: LocalTokenizer | None) -> Prepared:
     """Rows and steps; the rows estimated where the model's tokenizer is not on this machine."""
-    model = config.model.pretrained_model_name_or_path
-    found = local_tokenizer(model)
     if found is None:
-        print(f"{model}: its tokenizer is not on this machine, rows are estimated")
         return prepare_with(config, EstimatedEncoding())
     return prepare_with(config, encoding_for(config, found.tokenizer, found.model_type))
 

@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from whoamai import __version__, cli_config, cli_doctor, cli_explain, cli_train
+from whoamai import __version__, cli_config, cli_doctor, cli_explain, cli_merge, cli_train
+from whoamai.cli_convert import convert_app
 from whoamai.cli_data import data_app
 from whoamai.errors import WhoamaiError
 from whoamai.messages import tr
@@ -28,6 +29,8 @@ app.add_typer(data_app, name="data", rich_help_panel=tr("Step by step"))
 cli_explain.register(app)
 cli_train.register(app)
 cli_config.register(app)
+cli_merge.register(convert_app)
+app.add_typer(convert_app, name="convert", rich_help_panel=tr("Step by step"))
 cli_doctor.register(app)
 
 _JOB = tr("The whole job")
@@ -183,7 +186,8 @@ def rename(
     from whoamai.events import Events
     from whoamai.recipes.rename import RenameRequest
     from whoamai.recipes.rename import rename as run
-    from whoamai.terminal import TerminalListener, goal_name, print_report
+    from whoamai.terminal import goal_name, print_report
+    from whoamai.terminal_train import TrainListener
 
     request = RenameRequest(
         identity=Identity(name, author, persona),
@@ -202,7 +206,7 @@ def rename(
     )
     _quiet_libraries()
     console = Console()
-    with TerminalListener(console) as listener:
+    with TrainListener(console) as listener:
         renamed = run(request, Events([listener]))
     print_report(console, renamed.report)
     for label, path in (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from whoamai.errors import SettingError
 from whoamai.messages import tr
@@ -22,13 +23,22 @@ convert_app = typer.Typer(
     ),
 )
 
+_ARGUMENTS = "[CONFIG] PTH OUT"
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help=tr("Replace OUT, if whoamai wrote what is there."))
 ]
 
 
+class _TwoOrThree(TyperCommand):
+    """The first of three arguments may be left out, as XTuner's order has it."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["[OPTIONS]", _ARGUMENTS]
+
+
 @convert_app.command(
     "pth_to_hf",
+    cls=_TwoOrThree,
     help=tr(
         "Make a peft adapter, or a model folder, of a checkpoint: XTuner's iter_N.pth, a folder that "
         "DeepSpeed wrote, or a checkpoint of whoamai.\n\n"
@@ -41,7 +51,7 @@ def pth_to_hf(
     given: Annotated[
         list[str],
         typer.Argument(
-            metavar="[CONFIG] PTH OUT",
+            metavar=_ARGUMENTS,
             help=tr("The config, if need be; the checkpoint; the folder to be written."),
         ),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -41,11 +42,14 @@ def explain_config(
 ) -> None:
     from rich.console import Console
 
-    from whoamai.config.reading import read_config
     from whoamai.plan.explain import explain
+    from whoamai.recipes.any_config import load_config
     from whoamai.terminal_plan import print_explanation
 
-    explanation = explain(read_config(config, overrides or ()))
+    loaded, notes = load_config(config, overrides or ())
+    for note in notes:
+        print(note, file=sys.stderr)
+    explanation = explain(loaded)
     if as_json:
         print(json.dumps(explanation.as_json(), ensure_ascii=False, indent=1, default=_plain))
     else:

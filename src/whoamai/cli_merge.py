@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 
 import typer
 
 from whoamai.messages import tr
 
+if TYPE_CHECKING:
+    pass
+
 _NO_ADAPTER = "-"
+_Request, _Done = TypeVar("_Request"), TypeVar("_Done")
 
 
 def register(convert_app: typer.Typer) -> None:
@@ -21,7 +25,7 @@ def register(convert_app: typer.Typer) -> None:
 _MERGE_HELP = tr(
     "Merge an adapter into its model, and compare the result with both.\n\n"
     "The weights are read and written one tensor at a time, so a model need not fit the memory. "
-    "OUT is a plain model folder that transformers, vLLM and LMDeploy load.\n\n"
+    "What loads the base's folder loads OUT.\n\n"
     "Example: [bold]whoamai convert merge internlm2_5-7b-chat adapter merged[/bold]"
 )
 _OLLAMA_HELP = tr(
@@ -33,15 +37,19 @@ _OLLAMA_HELP = tr(
 
 def merge(
     llm: Annotated[
-        str, typer.Argument(help=tr("The model the adapter was trained on: a folder or hub name."))
+        str,
+        typer.Argument(
+            metavar="LLM", help=tr("The model the adapter was trained on: a folder or hub name.")
+        ),
     ],
     adapter: Annotated[
         str,
         typer.Argument(
-            help=tr('The adapter\'s folder; "-" for none, to write InternLM2 as Llama as it is.')
+            metavar="ADAPTER",
+            help=tr('The adapter\'s folder; "-" for none, to write InternLM2 as Llama as it is.'),
         ),
     ],
-    out: Annotated[Path, typer.Argument(help=tr("The folder to write."))],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=tr("The folder to write."))],
     max_shard_size: Annotated[
         str, typer.Option(help=tr("The most a file of weights may hold."))
     ] = "2GB",
@@ -98,8 +106,8 @@ def merge(
 
 
 def ollama(
-    merged: Annotated[str, typer.Argument(help=tr("A merged model's folder."))],
-    out: Annotated[Path, typer.Argument(help=tr("The folder to write."))],
+    merged: Annotated[str, typer.Argument(metavar="MERGED", help=tr("A merged model's folder."))],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help=tr("The folder to write."))],
     system: Annotated[
         Optional[str],
         typer.Option(help=tr("The system prompt; the chat template's own otherwise.")),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
@@ -27,7 +28,7 @@ class _ResumeCommand(TyperCommand):
 
 def _with_value(args: list[str]) -> Iterator[str]:
     """`--resume FOLDER` as it is, and `--resume` without a folder as `--resume=last`."""
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in pairwise([*args, ""]):
         alone = arg == _RESUME and not _is_folder(following)
         yield f"{_RESUME}={_LAST}" if alone else arg
 
@@ -92,13 +93,15 @@ def train(
 ) -> None:
     from rich.console import Console
 
-    from whoamai.config.reading import read_config
     from whoamai.events import Events
+    from whoamai.recipes.any_config import load_config
     from whoamai.recipes.train import CONFIG_FILE, TrainRequest
     from whoamai.recipes.train import train as run
     from whoamai.terminal_train import listener_for, print_trained
 
-    loaded = read_config(config, list(settings or ()))
+    loaded, notes = load_config(config, settings or ())
+    for note in notes:
+        print(note, file=sys.stderr)
     if allow:
         changed = loaded.config.model_copy(update={"allow": [*loaded.config.allow, *allow]})
         loaded = replace(loaded, config=changed)

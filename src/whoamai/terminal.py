@@ -82,7 +82,8 @@ class TerminalListener:
     def _finish(self) -> None:
         if self._task is not None:
             task = self._bars.tasks[self._bars.task_ids.index(self._task)]
-            self._bars.update(self._task, total=task.total or 1, completed=task.total or 1)
+            if task.total is None:  # of others it is known how far they came
+                self._bars.update(self._task, total=1, completed=1)
             self._bars.stop_task(self._task)
         self._task = None
 

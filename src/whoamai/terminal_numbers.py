@@ -10,6 +10,7 @@ from whoamai.messages import tr
 GIB = 2**30
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _SHOWN_NUMBERS = 8
+_LEAST_CURVE = 8  # columns; a terminal narrower than that shows a part of it
 
 
 def duration(seconds: float) -> str:
@@ -78,7 +79,7 @@ def curve(rates: Sequence[float], width: int, height: int) -> list[str]:
     smallest step up.
     """
     total, peak = len(rates), max(rates)
-    width = min(width, max(total, 10))
+    width = max(_LEAST_CURVE, min(width, max(total, 10)))
     columns = [_highest(rates, c, width) / peak for c in range(width)]
     label = number(peak)
     pad = " " * len(label)

@@ -253,6 +253,8 @@ def _steps_in_words(steps: StepFacts) -> str:
     epochs = " + ".join(f"{n:,}" for n in steps.per_epoch[:_SHOWN_NUMBERS])
     if len(steps.per_epoch) > _SHOWN_NUMBERS:
         epochs += " + …"
+    if len(steps.per_epoch) == 1:
+        return tr("{total:,} optimizer steps in one epoch.").format(total=steps.total)
     return tr("{epochs} steps in {n} epochs = {total:,} optimizer steps.").format(
         epochs=epochs, n=len(steps.per_epoch), total=steps.total
     )
@@ -448,8 +450,9 @@ def _plan_lines(explanation: Explanation, width: int) -> Iterator[tuple[str, Ren
         yield tr("steps"), Prose(_steps_in_words(steps))
         yield tr("learning rate"), Prose(_learning_rate_in_words(steps))
         yield "", _curve(steps, width - 30, _SMALL_CURVE)
-        yield tr("checkpoints"), Prose(_saves_in_words(steps))
-        yield tr("questions"), Prose(_questions_in_words(steps))
+        if explanation.path:  # only a run by a config saves and asks on the way
+            yield tr("checkpoints"), Prose(_saves_in_words(steps))
+            yield tr("questions"), Prose(_questions_in_words(steps))
     if explanation.packing:
         yield tr("sharing"), Prose(_sharing_shortly(explanation))
     if here := explanation.here:
@@ -461,7 +464,7 @@ def _plan_lines(explanation: Explanation, width: int) -> Iterator[tuple[str, Ren
 def _trained_shortly(trained: Trained) -> str:
     if trained.rank is None:
         return tr("every weight: {n:,} numbers").format(n=trained.total)
-    text = tr("{n:,} numbers beside the model, {share:.2%} of it; rank {r}, acting with {scale:g}")
+    text = tr("{n:,} numbers beside the model, {share:.2%} of it; rank {r}, times {scale:g}")
     return text.format(n=trained.total, share=trained.share, r=trained.rank, scale=trained.scale)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from textwrap import indent
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from whoamai.recipes.train import Trained
 
 _SHOWN_CHARACTERS = 600  # of the sample row, and of an answer
+# What would steer the terminal, as the signs for it: ␛ for the escape that begins a colour.
+_SIGNS = {i: 0x2400 + i for i in range(0x20) if chr(i) not in "\t\n"} | {0x7F: "␡"}
+_SIGNS |= dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
 
 class LineListener:
@@ -64,7 +68,7 @@ class LineListener:
 
     def _line(self, text: str) -> None:
         clock = time.strftime("%H:%M:%S")
-        self._console.print(Text(f"{clock}  {text}"), soft_wrap=True)
+        self._console.print(Text(f"{clock}  {_harmless(text)}"), soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +122,7 @@ def _print_dataset(console: Console, data: Mapping[str, Any]) -> None:
         if coloured
         else tr("Row {source}, what is trained on between ⟦ and ⟧:")
     )
-    row = text.format(source=data["sample"]["source"])
+    row = text.format(source=_harmless(data["sample"]["source"]))
     console.print(Text(joined(counts, row)), soft_wrap=True)
     console.print(_sample(data["sample"]["parts"], coloured), soft_wrap=True)
 
@@ -138,7 +142,12 @@ def _sample(parts: Sequence[Mapping[str, Any]], coloured: bool) -> Text:
 
 
 def _shortened(text: str, n: int) -> str:
-    return text if len(text) <= n else text[:n] + " …"
+    return _harmless(text if len(text) <= n else text[:n] + " …")
+
+
+def _harmless(text: str) -> str:
+    """Texts of the data and of the model may hold anything."""
+    return text.translate(_SIGNS)
 
 
 _COUNTS = ("rows", "tokens", "targets", "longest")
@@ -162,9 +171,10 @@ def _print_answers(console: Console, data: Mapping[str, Any]) -> None:
     head = tr("After step {done}").format(done=done) if done else tr("Before training")
     lines = Text(head, style="bold")
     for pair in data["answers"]:
+        question = _shortened(pair["question"], _SHOWN_CHARACTERS)
         answer = _shortened(pair["answer"], _SHOWN_CHARACTERS)
-        lines.append(f"\n  {pair['question']}", style="not bold cyan")
-        lines.append(f"\n  {answer}", style="not bold")
+        lines.append("\n" + indent(question, "  "), style="not bold cyan")
+        lines.append("\n" + indent(answer or "–", "  "), style="not bold")
     console.print(lines, soft_wrap=True)
 
 

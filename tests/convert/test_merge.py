@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -117,8 +118,9 @@ def test_files_whose_names_lack_the_first_part_are_found(tmp_path):
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_change_of_one_of_two_tied_weights_unties_them(tmp_path, module, whole):
     base = save_chat_model(tmp_path / "base", "Llama", tie_word_embeddings=True)
-    targets = {"target_modules": ["q_proj"], "modules_to_save": [module]}
-    settings = targets if whole else {"target_modules": ["q_proj", module]}
+    settings: dict[str, Any] = {"target_modules": ["q_proj", module]}
+    if whole:
+        settings = {"target_modules": ["q_proj"], "modules_to_save": [module]}
     adapter = save_adapter(tmp_path / "adapter", load(base), **settings)
     out = same_as_peft(base, adapter, tmp_path / "out")
     assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False

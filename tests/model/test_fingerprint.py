@@ -73,5 +73,10 @@ def test_a_card_is_read_as_it_was_written(tmp_path):
 )
 def test_a_card_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "whoamai_base.json").write_text(text)
-    with pytest.raises(ModelError, match="whoamai_base.json"):
+    with pytest.raises(ModelError, match=r"whoamai_base\.json"):
         read_base_card(tmp_path)
+
+
+def test_a_name_that_was_never_downloaded_has_none():
+    with pytest.raises(ModelError, match=r"some/model is no local folder, and could not be had"):
+        base_fingerprint("some/model")

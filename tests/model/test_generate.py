@@ -43,6 +43,17 @@ def by_hand(model, prompt: list[int], stop: set[int], n: int) -> str:
     return TOKENIZER.decode(ids[len(prompt) :]).strip()
 
 
+@pytest.mark.parametrize(("family", "changes"), [("Mamba", {"state_size": 4}), ("Rwkv", {})])
+def test_replies_of_a_recurrent_model_are_those_given_one_by_one(family: str, changes: dict):
+    """They have no cache of keys and values, and would carry padding along."""
+    model = model_that_talks(family, **changes, num_attention_heads=None, num_key_value_heads=None)
+    expected = [by_hand(model, p, {319}, 8) for p in PROMPTS]
+    assert len(set(expected)) > 1
+    assert replies(model) == expected
+    stop = {TOKENIZER(expected[1], add_special_tokens=False)["input_ids"][1]}
+    assert replies(model, stop=stop) == [by_hand(model, p, stop, 8) for p in PROMPTS]
+
+
 @pytest.mark.parametrize("family", ["Llama", "Qwen2", "Qwen3"])
 def test_replies_given_together_are_those_given_one_by_one(family: str):
     model = model_that_talks(family)

@@ -152,12 +152,12 @@ def test_an_adapter_trained_beside_4_bit_weights_is_merged_into_the_others_and_t
 
 def test_the_same_adapter_is_not_merged_twice(base, adapter, tmp_path):
     run(base, adapter, tmp_path / "out")
-    with pytest.raises(ModelError, match="is merged into .* already"):
+    with pytest.raises(ModelError, match=r"is merged into .* already"):
         run(tmp_path / "out", adapter, tmp_path / "out2")
 
 
 def test_a_whole_model_needs_no_merge(base, tmp_path):
-    with pytest.raises(ModelError, match="is a whole model and not an adapter.*nothing to merge"):
+    with pytest.raises(ModelError, match=r"is a whole model and not an adapter.*nothing to merge"):
         run(base, base, tmp_path / "out")
 
 
@@ -173,7 +173,7 @@ def test_a_checkpoint_of_xtuner_is_told_its_conversion(base, tmp_path):
 
 
 def test_model_and_adapter_in_the_wrong_order_are_told(base, adapter, tmp_path):
-    with pytest.raises(ModelError, match="is an adapter. The model comes first"):
+    with pytest.raises(ModelError, match=r"is an adapter\. The model comes first"):
         run(adapter, base, tmp_path / "out")
 
 
@@ -269,7 +269,7 @@ def test_identity_questions_are_asked_again(base, adapter, tmp_path):
 
 def test_a_merged_model_that_lost_its_name_is_thrown_away(base, adapter, tmp_path):
     report(adapter, recalled=True)
-    with pytest.raises(ModelError, match="gives its name .* in 0 of 4 answers.* it was 4"):
+    with pytest.raises(ModelError, match=r"gives its name .* in 0 of 4 answers.* it was 4"):
         run(base, adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import struct
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.models import make_tokenizer, save_chat_model
 from tests.recipes.train_runs import (
     STEPS,
+    Sends,
     adapter,
     answers_in,
     journal,
@@ -50,18 +49,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: Path, rows: Pat
     """The adapter of a run that nothing happened to."""
     trained, _ = run(loaded(tmp_path_factory.mktemp("undisturbed"), model, rows))
     return adapter(trained)
-
-
-class Sends:
-    """A listener that sends this process a signal when so many steps are done."""
-
-    def __init__(self, number: signal.Signals, *, after: int, times: int = 1) -> None:
-        self.number, self.after, self.times = number, after, times
-
-    def __call__(self, event) -> None:
-        if isinstance(event, Progress) and event.done == self.after:
-            for _ in range(self.times):
-                os.kill(os.getpid(), self.number)
 
 
 def notes(told) -> list[str]:
@@ -340,7 +327,9 @@ def test_the_picture_of_a_run_gone_on_with_holds_all_its_steps(
     tmp_path: Path, model: Path, rows: Path, monkeypatch
 ):
     drawn = []
-    monkeypatch.setattr("whoamai.recipes.train.plot_run", lambda path, *curves: drawn.append(curves))
+    monkeypatch.setattr(
+        "whoamai.recipes.train.plot_run", lambda path, *curves: drawn.append(curves)
+    )
     config = loaded(tmp_path, model, rows)
     run(config, Sends(signal.SIGINT, after=12))
     run(config, resume="last")
@@ -436,7 +425,7 @@ def test_a_second_run_in_one_folder_is_refused_naming_the_first(
             refused.append(str(error.value))
 
     trained, _ = run(config, start_another)
-    assert f"is in use by" in refused[0]
+    assert "is in use by" in refused[0]
     assert f"{os.getpid()}" in refused[0]
     assert "mine" in refused[0]
     assert adapter(trained) == undisturbed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from whoamai.config.reading import LoadedConfig, read_config
-from whoamai.events import Event, Events
+from whoamai.events import Event, Events, Progress
 from whoamai.recipes.train import Trained, TrainRequest, train
 
 ROWS = 24
@@ -23,7 +25,10 @@ def write_rows(file: Path, n: int = ROWS, *, text: str = "{i}") -> Path:
     for i in range(n):
         talk = [
             {"role": "user", "content": f"Hi {i - (i % 3 == 1)}"},
-            {"role": "assistant", "content": "I'm Chu" + "." * (i % 5) + text.replace("{i}", str(i))},
+            {
+                "role": "assistant",
+                "content": "I'm Chu" + "." * (i % 5) + text.replace("{i}", str(i)),
+            },
         ]
         lines.append(json.dumps({"messages": talk}))
     file.write_text("\n".join(lines), "utf-8")
@@ -74,7 +79,9 @@ def adapter(trained: Trained) -> bytes:
 
 def journal(work_dir: Path) -> list[dict[str, Any]]:
     """events.jsonl, row by row."""
-    return [json.loads(line) for line in (work_dir / "events.jsonl").read_text("utf-8").splitlines()]
+    return [
+        json.loads(line) for line in (work_dir / "events.jsonl").read_text("utf-8").splitlines()
+    ]
 
 
 def steps_in(work_dir: Path) -> list[dict[str, Any]]:
@@ -84,3 +91,15 @@ def steps_in(work_dir: Path) -> list[dict[str, Any]]:
 def answers_in(work_dir: Path) -> list[dict[str, Any]]:
     found = [e for e in journal(work_dir) if e["event"] == "result" and e["name"] == "answers"]
     return [e["data"] for e in found]
+
+
+class Sends:
+    """A listener that sends this process a signal when so many steps are done."""
+
+    def __init__(self, number: signal.Signals, *, after: int, times: int = 1) -> None:
+        self.number, self.after, self.times = number, after, times
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress) and event.done == self.after:
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)

@@ -117,10 +117,16 @@ def differences(recorded: Facts, given: Facts) -> list[str]:
         words = {True: tr("every weight"), False: tr("an adapter")}
         pairs.append(("lora", words[recorded.lora is None], words[given.lora is None]))
     return [
-        text.format(what=what, recorded=one, given=two)
+        text.format(what=what, recorded=_shown(one), given=_shown(two))
         for what, one, two in pairs
         if one is not None and two is not None and _plain(one) != _plain(two)
     ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple | set):
+        return ", ".join(sorted(map(str, value)))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -206,6 +206,8 @@ class _Reader(pickle.Unpickler):
     def _rebuilt(
         self, storage: _Storage, offset: int, shape: Any, stride: Any, dtype: str
     ) -> PickledTensor:
+        if dtype not in _DTYPES:
+            raise pickle.UnpicklingError(f"a tensor of {dtype!r:.20}")
         shape, stride = tuple(map(int, shape)), tuple(map(int, stride))
         last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
         bytes_here, bytes_there = size_of(dtype), size_of(storage.dtype)

@@ -95,23 +95,24 @@ def _from_zip(path: Path, memory: mmap.mmap) -> TorchFile:
         with zipfile.ZipFile(path) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             pickles = [name for name in entries if name.split("/")[1:] == ["data.pkl"]]
-            if len(pickles) != 1 or any("/code/" in name for name in entries):
+            is_program = any("/code/" in name for name in entries)  # TorchScript
+            if len(pickles) != 1 or is_program:
                 text = tr("{path} is a zip archive, but none that torch.save writes.")
                 raise ModelError(text.format(path=path))
             top = pickles[0].partition("/")[0]
             if f"{top}/byteorder" in entries and archive.read(f"{top}/byteorder") != b"little":
                 raise _damaged(path, tr("its numbers are written in another byte order"))
             for name, entry in entries.items():
+                if entry.compress_type != zipfile.ZIP_STORED:
+                    raise _damaged(path, tr("its tensors are compressed"))
                 if name.startswith(f"{top}/data/"):
-                    if entry.compress_type != zipfile.ZIP_STORED:
-                        raise _damaged(path, tr("its tensors are compressed"))
                     start = _start(memory, entry.header_offset)
                     if start + entry.file_size > len(memory):
                         raise _damaged(path, tr("it is cut off"))
                     key = name.removeprefix(f"{top}/data/")
                     storages.places[key] = (start, entry.file_size, entry.CRC)
             pickled = archive.read(pickles[0])
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError) as error:
         # A zip's list of contents is at its end: of one that was cut off nothing can be read.
         raise _damaged(path, tr("it is cut off")) from error
     return TorchFile(path, load_pickle(io.BytesIO(pickled), path, storages))

@@ -60,7 +60,8 @@ def html_page(preview: DataPreview) -> str:
     body = [f"<h1>{title}</h1>", _html_legend(marks)] if preview.rows else [f"<h1>{title}</h1>"]
     body += [_html_row(row, marks) for row in preview.rows]
     body += [_html_note(note) for note in untrained_notes(preview)]
-    body += [f"<h2>{html.escape(tr('All rows'))}</h2>", *map(_html_paragraph, summary(preview))]
+    heading = html.escape(tr("All rows"))
+    body += [f"<h2>{heading}</h2>", *map(_html_paragraph, summary(preview))]
     body += [_html_shared(preview, marks)] if preview.shared else []
     return "\n".join(
         [

@@ -60,8 +60,13 @@ class ChatEvaluation:
         if self._system:
             parts.append(_quoted(self._system))
         for question, answer in zip(self._questions, answers, strict=True):
-            parts += [f"**{question}**", _quoted(answer)]
+            parts += [_bold(question), _quoted(answer)]
         return "\n\n".join(parts) + "\n\n"
+
+
+def _bold(text: str) -> str:
+    """Line by line: in Markdown nothing is bold across an empty line."""
+    return "\n".join(f"**{line}**" if line.strip() else "" for line in text.splitlines())
 
 
 def _quoted(text: str) -> str:

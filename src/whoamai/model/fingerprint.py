@@ -37,11 +37,11 @@ class BaseCard:
 
 
 def base_fingerprint(source: str | Path) -> str:
-    """The hash of a model folder, of "tiny-chat", or of a hub name that was downloaded.
+    """The hash of a model folder, of "tiny-chat", or of a hub name that was downloaded before.
 
     Raises ModelError where its weights cannot be read.
     """
-    return fingerprint_of(StoredModel(model_folder(source)))
+    return fingerprint_of(StoredModel(model_folder(source, download=False)))
 
 
 def fingerprint_of(model: StoredModel) -> str:

@@ -122,10 +122,11 @@ def other_files(folder: Path) -> list[Path]:
     return found
 
 
-def model_folder(source: str | Path) -> Path:
+def model_folder(source: str | Path, *, download: bool = True) -> Path:
     """The folder of `source`: a folder, "tiny-chat", or a name on the hub, which is downloaded.
 
-    Raises ModelError where there is no such model.
+    With `download` False only what was downloaded before is looked at. Raises ModelError where there is
+    no such model.
     """
     from whoamai.model.load import BUNDLED, bundled_model
 
@@ -144,17 +145,22 @@ def model_folder(source: str | Path) -> Path:
         raise ModelError(
             tr("{path} is a file. Give the folder that holds config.json.").format(path=folder)
         )
-    return _from_hub(str(source))
+    return _from_hub(str(source), download=download)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, *, download: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise ModelError(tr("There is no model folder {path}.").format(path=name))
     unused = ["*.gguf", "*.h5", "*.msgpack", "*.onnx", "*.ot", "*.pth", "original/*"]
     try:
-        return Path(snapshot_download(name, ignore_patterns=unused))
+        # Many have their weights twice; .bin files are fetched only where there are no others.
+        for left_out in ([*unused, "*.bin"], unused):
+            found = snapshot_download(name, ignore_patterns=left_out, local_files_only=not download)
+            if _weight_files(Path(found)):
+                break
+        return Path(found)
     except Exception as error:  # of the network, the hub, a mirror: they have no common base
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ModelError(

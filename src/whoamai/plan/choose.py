@@ -21,7 +21,7 @@ from whoamai.plan.memory import MemoryPlan, memory
 # Of the free memory, what a plan may take: estimates are off by some percent, and memory has gaps.
 SHARE_OF_FREE = 0.9
 # The most tokens at once that still make it faster.
-MOST_TOKENS = {"cuda": 16384, "mps": 4096, "cpu": 1024}
+MOST_TOKENS = {"cuda": 16384, "mps": 4096, "cpu": 512}
 # Below so many a GPU is idle for longer than checkpointing would take.
 WORTH_WITHOUT_CHECKPOINTING = {"cuda": 1024, "mps": 512, "cpu": 0}
 
@@ -78,7 +78,7 @@ def choose(
                 config, tokens, checkpointing, plan, machine_or_card, (longest_row, step_tokens)
             )
             return Choice(tokens, checkpointing, dtype, plan, True, why)
-    tokens, checkpointing = _smallest(config, longest_row)
+    tokens, checkpointing = _smallest(config, device, longest_row)
     plan = needed(tokens, checkpointing)
     why = _why_not(config, plan, machine_or_card, lambda of: needed(tokens, checkpointing, of))
     return Choice(tokens, checkpointing, dtype, plan, False, why)
@@ -116,6 +116,9 @@ def _sizes(config: RunConfig, device: str, longest_row: int, step_tokens: int) -
     if isinstance(config.train.tokens_per_pass, int):
         yield config.train.tokens_per_pass
         return
+    if device == "cpu":  # smaller parts are faster there, and a longer row is a part of its own
+        yield max(1, min(max(step_tokens, longest_row), MOST_TOKENS[device]))
+        return
     least = max(1, longest_row)
     most = max(least, min(step_tokens, MOST_TOKENS[device]))
     yield most
@@ -134,10 +137,11 @@ def _bucket_below(size: int) -> int:
     return size - max(bucket(1), power // 8)
 
 
-def _smallest(config: RunConfig, longest_row: int) -> tuple[int, bool]:
+def _smallest(config: RunConfig, device: str, longest_row: int) -> tuple[int, bool]:
     """What needs the least memory of all that the config leaves open."""
     fixed_tokens, fixed = config.train.tokens_per_pass, config.train.gradient_checkpointing
-    tokens = fixed_tokens if isinstance(fixed_tokens, int) else max(1, longest_row)
+    least = min(longest_row, MOST_TOKENS["cpu"]) if device == "cpu" else longest_row
+    tokens = fixed_tokens if isinstance(fixed_tokens, int) else max(1, least)
     return tokens, fixed is not False
 
 

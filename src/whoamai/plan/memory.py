@@ -406,10 +406,7 @@ def _logits(run: _Run, targets: int) -> int:
 def _logits_forward(run: _Run, targets: int) -> int:
     """The same while the loss is made: as with a frozen head, whose way back is part of it."""
     size, places = run.size, _places(run, targets)
-    if _whole(run):
-        logits = places * WHOLE_LOGITS_BYTES
-    else:
-        logits = places * FROZEN_HEAD_BYTES[size]
+    logits = places * (WHOLE_LOGITS_BYTES if _whole(run) else FROZEN_HEAD_BYTES[size])
     return logits * run.arch.vocab + size * targets * run.arch.hidden
 
 

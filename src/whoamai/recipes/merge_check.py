@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,39 +168,48 @@ def _compute_dtype(request: CheckRequest) -> torch.dtype:
     )
 
 
-@contextmanager
-def _loaded(folder: Path, request: CheckRequest, dtype: torch.dtype) -> Iterator[ChatModel]:
-    """One model at a time: it is gone from memory after the block."""
+def _load(folder: Path, request: CheckRequest, dtype: torch.dtype) -> ChatModel:
+    """One model at a time is in memory: each is loaded in a function that returns numbers only."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     name = str(dtype).removeprefix("torch.")
-    chat = load_chat_model(str(folder), device=request.device, dtype=name)
-    try:
-        yield chat
-    finally:
-        del chat
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    return load_chat_model(str(folder), device=request.device, dtype=name)
 
 
 # ---- text ----------------------------------------------------------------------------------------
 
-_Three = tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]
+_Logits = list[torch.Tensor]
 
 
-def _compare_text(request: CheckRequest, folder: Path, dtype: torch.dtype) -> _Three:
+def _compare_text(
+    request: CheckRequest, folder: Path, dtype: torch.dtype
+) -> tuple[_Logits, _Logits, _Logits]:
     """Logits (T, V) of each prompt: of the base with the adapter, of the base, of the merged model."""
-    with _loaded(request.base, request, dtype) as chat:
-        texts = _texts(chat)
-        prompts = _ids(chat, texts)
-        plain = _logits(chat.model, prompts)
-        reference = plain
-        if request.adapter:
-            reference = _logits(_with_adapter(chat.model, request.adapter), prompts)
-    with _loaded(folder, request, dtype) as chat:
-        if _ids(chat, texts) != prompts:
-            text = tr("The tokenizer that was written gives other tokens than the base's: {path}")
-            raise ModelError(text.format(path=request.base))
-        return reference, plain, _logits(chat.model, prompts)
+    reference, plain, prompts = _base_logits(request, dtype)
+    return reference, plain, _merged_logits(request, folder, dtype, prompts)
+
+
+def _base_logits(
+    request: CheckRequest, dtype: torch.dtype
+) -> tuple[_Logits, _Logits, dict[str, list[int]]]:
+    chat = _load(request.base, request, dtype)
+    prompts = _ids(chat, _texts(chat))
+    plain = _logits(chat.model, prompts.values())
+    if request.adapter is None:
+        return plain, plain, prompts
+    adapted = _with_adapter(chat.model, request.adapter)
+    return _logits(adapted, prompts.values()), plain, prompts
+
+
+def _merged_logits(
+    request: CheckRequest, folder: Path, dtype: torch.dtype, prompts: dict[str, list[int]]
+) -> _Logits:
+    chat = _load(folder, request, dtype)
+    if _ids(chat, prompts) != prompts:
+        text = tr("The tokenizer that was written gives other tokens than the base's: {path}")
+        raise ModelError(text.format(path=request.base))
+    return _logits(chat.model, prompts.values())
 
 
 def _texts(chat: ChatModel) -> list[str]:
@@ -211,12 +219,13 @@ def _texts(chat: ChatModel) -> list[str]:
     return [*_TEXTS, *(template.prompt_text((Message("user", q),)) for q in _QUESTIONS)]
 
 
-def _ids(chat: ChatModel, texts: Sequence[str]) -> list[list[int]]:
-    return [chat.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+def _ids(chat: ChatModel, texts: Iterable[str]) -> dict[str, list[int]]:
+    """The tokens of each text."""
+    return {t: chat.tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts}
 
 
 @torch.inference_mode()
-def _logits(model: Any, prompts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+def _logits(model: Any, prompts: Iterable[Sequence[int]]) -> _Logits:
     found = []
     for ids in prompts:
         output = model(input_ids=torch.tensor([list(ids)], device=model.device))
@@ -235,7 +244,9 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
 # ---- images --------------------------------------------------------------------------------------
 
 
-def _compare_vision(request: CheckRequest, folder: Path, dtype: torch.dtype) -> _Three:
+def _compare_vision(
+    request: CheckRequest, folder: Path, dtype: torch.dtype
+) -> tuple[_Logits, _Logits, _Logits]:
     """The same of a CLIP tower: its last hidden states (T, D) of two images of noise."""
     from transformers import CLIPVisionModel
 
@@ -301,8 +312,7 @@ def _ask_again(
         text = tr("{path} is no report of a renaming ({reason}), so it was not asked who it is.")
         events.emit(Note(text.format(path=report, reason=error), "warning"))
         return 0, 0
-    with _loaded(folder, request, dtype) as chat:
-        answers = Talk(chat, events).answers(questions, "check")
+    answers = Talk(_load(folder, request, dtype), events).answers(questions, "check")
     grader = IdentityGrader(identity, ())
     recalled = sum(grader.grade(answer).recalled for answer in answers)
     if recalled < before - _MAY_MISS:

@@ -23,8 +23,8 @@ from whoamai.recipes.output import check_space, complete_folder, problems_with_f
 
 _FILE, _MODEL = "Modelfile", "model"
 _OPTION = "OUT"
-# What Ollama 0.13 makes a model of from safetensors (its source, convert/convert.go), of those whose
-# templates are written here. Others go through llama.cpp.
+# What Ollama makes a model of from safetensors by itself (its source, convert/convert.go), of those
+# whose templates are written here. Others may have to go through llama.cpp.
 _IMPORTED = ("LlamaForCausalLM", "Qwen2ForCausalLM")
 
 

@@ -45,7 +45,7 @@ RECORD = "whoamai_conversion.json"
 # XTuner leaves the config beside what it converted, under this name.
 _XTUNER_CONFIG = "xtuner_config.py"
 _OPTION = "OUT"
-# Of the smallest sort of weights XTuner can train: asked for beside the tensors.
+# Space asked for beside the weights: a tokenizer, configs.
 _OTHER_FILES = 64 << 20
 
 
@@ -81,7 +81,7 @@ class Converted:
 def pth_to_hf(request: ConvertRequest, events: Events) -> Converted:
     """Do the job. Raises a WhoamaiError for what the user can mend; then nothing is left behind."""
     _check_request(request)
-    with events.stage("open", tr("Opening {path}").format(path=request.checkpoint)):
+    with events.stage("open", tr("Opening {path}").format(path=request.checkpoint.name)):
         opened = open_checkpoint(request.checkpoint)
     if isinstance(opened, OwnCheckpoint):
         return _convert_own(request, opened, events)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from whoamai import __version__
+from whoamai.config import LoraSettings
 from whoamai.data.identity import (
     LANGUAGES,
     Identity,
@@ -30,6 +31,7 @@ from whoamai.data.replay import replay_prompts
 from whoamai.data.steps import StepSize
 from whoamai.data.templates import OWN, ChatTemplate, mismatch, read_card, write_card
 from whoamai.engine.precision import precision_for
+from whoamai.engine.probe import probe
 from whoamai.engine.schedule import Schedule, make_schedule
 from whoamai.engine.trainer import StepReport, Trainer, TrainSettings
 from whoamai.errors import SettingError
@@ -45,9 +47,11 @@ from whoamai.evaluate.retention import general_questions, score_retention
 from whoamai.evaluate.talk import Talk
 from whoamai.events import Events, JsonlFile, Note, Progress, Result
 from whoamai.messages import tr
+from whoamai.model.fingerprint import BaseCard, base_fingerprint, write_base_card
 from whoamai.model.load import BUNDLED, ChatModel, load_chat_model
 from whoamai.model.lora import add_lora, added_up, merge, save_adapter
 from whoamai.recipes.output import check_space, complete_folder, folder_name, problems_with_folder
+from whoamai.recipes.rename_plan import RenamePlan, plan_renaming, with_usual_answers
 from whoamai.recipes.rename_rows import (
     DataRequest,
     data_systems,
@@ -57,6 +61,7 @@ from whoamai.recipes.rename_rows import (
     read_data,
     tell_about_template,
 )
+from whoamai.recipes.train_plan import tell_probe
 from whoamai.samples import Conversation, Message, Sample
 
 _ROWS_PER_STEP = 16
@@ -138,6 +143,7 @@ def _learn(
         talk = Talk(chat, events)
         tell_about_template(talk.template, events)
         _check_space(request, chat)
+        _tell_plan_ahead(request, talk, data, chat, events)
 
     with events.stage("before", tr("Asking who it is now")):
         old = _who_it_is(talk, request)
@@ -159,11 +165,12 @@ def _learn(
         samples = encoded(talk.template, [*conversations, *replay], chat, events)
 
     with events.stage("train", tr("Learning the new name")):
+        schedule = schedule_for(request, chat, samples)
+        plan = _plan(request, talk.template, chat, samples, schedule, exact=True)
         tuned = add_lora(
             chat.model, r=request.lora_r, alpha=request.lora_alpha, dropout=0.0, seed=request.seed
         )
-        schedule = schedule_for(request, chat, samples)
-        reports = _train(tuned, samples, schedule, request, chat, events)
+        reports = _train(tuned, samples, schedule, plan, chat, events)
 
     with events.stage("after", tr("Asking again")), added_up(tuned):
         identity_after = talk.answers([q.conversation for q in asked], "after")
@@ -172,6 +179,8 @@ def _learn(
     with events.stage("save", tr("Saving")):
         save_adapter(tuned, folder / "adapter", chat.path)
         write_card(folder / "adapter", talk.template.card)
+        base = BaseCard(base_fingerprint(chat.path), chat.label, "none")
+        write_base_card(folder / "adapter", base)
         merged_recall = None
         if request.merge:
             _save_merged(tuned, chat, talk.template, folder / "merged")
@@ -213,20 +222,63 @@ def schedule_for(request: RenameRequest, chat: ChatModel, samples: Sequence[Samp
     )
 
 
+def _plan(
+    request: RenameRequest,
+    template: ChatTemplate,
+    chat: ChatModel,
+    samples: Sequence[Sample],
+    schedule: Schedule,
+    *,
+    exact: bool,
+) -> RenamePlan:
+    return plan_renaming(
+        chat,
+        template,
+        samples,
+        schedule,
+        name=request.identity.name,
+        source=request.model,
+        out=request.out_folder,
+        device=request.device,
+        dtype=request.dtype,
+        rows_per_step=_ROWS_PER_STEP,
+        lora=LoraSettings(r=request.lora_r, lora_alpha=request.lora_alpha, lora_dropout=0.0),
+        betas=_BETAS,
+        exact=exact,
+    )
+
+
+def _tell_plan_ahead(
+    request: RenameRequest,
+    talk: Talk,
+    data: Sequence[Conversation],
+    chat: ChatModel,
+    events: Events,
+) -> None:
+    """What is about to happen, before anything is asked: with answers of a usual length."""
+    rows = [*_identity_rows(request, talk, SelfDescription((), ()), len(data)), *data]
+    replay = with_usual_answers(_replay_prompts(request, len(rows), data))
+    samples = encoded(talk.template, [*rows, *replay], chat, Events())
+    schedule = schedule_for(request, chat, samples)
+    plan = _plan(request, talk.template, chat, samples, schedule, exact=False)
+    events.emit(Result("plan", plan.explanation))
+
+
 def _train(
     tuned: Any,
     samples: Sequence[Sample],
     schedule: Schedule,
-    request: RenameRequest,
+    plan: RenamePlan,
     chat: ChatModel,
     events: Events,
 ) -> list[StepReport]:
-    """Every step of the schedule. On the CPU little goes at a time: what fits the cache is faster."""
-    settings = TrainSettings(
-        betas=_BETAS, tokens_per_pass=512 if chat.device.type == "cpu" else 16384
-    )
-    precision = precision_for(request.dtype, chat.device)
+    """Every step of the schedule, after one was tried out."""
+    if plan.choice.gradient_checkpointing:
+        tuned.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    settings = TrainSettings(betas=_BETAS, tokens_per_pass=plan.choice.tokens_per_pass)
+    precision = precision_for(plan.choice.dtype, chat.device)
     trainer = Trainer(tuned, samples, schedule, settings, precision=precision, events=events)
+    tell_probe(probe(trainer), schedule, samples, plan.choice, events)
     reports, tokens, seconds = [], 0, 0.0
     for report in trainer.steps():
         reports.append(report)

@@ -37,6 +37,7 @@ from whoamai.evaluate.chat import ChatEvaluation
 from whoamai.evaluate.talk import Talk
 from whoamai.events import Events, JsonlFile, Note
 from whoamai.messages import tr
+from whoamai.model.fingerprint import BaseCard, base_fingerprint, write_base_card
 from whoamai.model.load import ChatModel, load_chat_model
 from whoamai.model.lora import add_lora, save_adapter
 from whoamai.model.quiet import quiet_transformers
@@ -328,6 +329,10 @@ def _save_result(request: TrainRequest, chat: ChatModel, model: Any, plan: Plan)
                 chat.tokenizer.save_pretrained(str(partial))
         else:
             save_adapter(model, partial, chat.path)
+            card = BaseCard(
+                base_fingerprint(chat.path), chat.label, request.config.model.quantization
+            )
+            write_base_card(partial, card)
         if isinstance(plan.prepared.encoding, ChatTemplate):
             write_card(partial, plan.prepared.encoding.card)
     return folder

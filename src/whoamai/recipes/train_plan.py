@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from whoamai.config.reading import LoadedConfig
 from whoamai.data.templates import ChatTemplate
 from whoamai.engine.facts import run_facts
 from whoamai.engine.probe import Probe
+from whoamai.engine.schedule import Schedule
 from whoamai.events import Events, Note, Result
 from whoamai.messages import tr
 from whoamai.model.load import load_tokenizer
@@ -23,6 +24,7 @@ from whoamai.plan.explanation import Explanation
 from whoamai.plan.machine import this_machine
 from whoamai.plan.preflight import preflight, refuse
 from whoamai.plan.prepare import Prepared, demands, prepare
+from whoamai.samples import Sample
 
 # A measured peak this much above the estimate is worth a word.
 _WORTH_A_WORD = 1.15
@@ -116,21 +118,27 @@ def tell_plan(plan: Plan, events: Events) -> None:
 
 def tell_measured(plan: Plan, measured: Probe, events: Events) -> None:
     """What one real step took, and how long all of them will take at that speed."""
-    schedule = plan.prepared.schedule
+    tell_probe(measured, plan.prepared.schedule, plan.prepared.encoded.samples, plan.choice, events)
+
+
+def tell_probe(
+    measured: Probe, schedule: Schedule, samples: Sequence[Sample], choice: Choice, events: Events
+) -> None:
+    """The same for a schedule over `samples`."""
     per_token = measured.seconds / max(1, measured.logical_tokens)
-    seconds = per_token * sum(plan.prepared.encoded.lengths) * len(schedule.epoch_ends)
+    tokens = sum(len(sample.input_ids) for sample in samples) * len(schedule.epoch_ends)
     found = {
         "seconds": round(measured.seconds, 3),
         "tokens": measured.logical_tokens,
         "computed_tokens": measured.computed_tokens,
         "peak_bytes": measured.peak_bytes,
-        "expected_bytes": plan.choice.memory.total,
-        "expected_seconds": round(seconds, 1),
+        "expected_bytes": choice.memory.total,
+        "expected_seconds": round(per_token * tokens, 1),
     }
     events.emit(Result("probe", found))
-    if measured.peak_bytes and measured.peak_bytes > _WORTH_A_WORD * plan.choice.memory.total:
+    if measured.peak_bytes and measured.peak_bytes > _WORTH_A_WORD * choice.memory.total:
         text = tr(
             "The heaviest step took {peak:.1f} GiB, more than the {expected:.1f} GiB expected."
         )
-        peak, expected = measured.peak_bytes / 2**30, plan.choice.memory.total / 2**30
+        peak, expected = measured.peak_bytes / 2**30, choice.memory.total / 2**30
         events.emit(Note(text.format(peak=peak, expected=expected), "warning"))
