@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -136,6 +137,19 @@ def test_a_terminal_shows_bars_but_not_with_quiet(
     assert (f"{STEPS}/{STEPS}  loss: " in ran.out) == quiet
 
 
+def test_a_terminal_that_knows_few_signs_shows_question_marks(
+    train, config: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WHOAMAI_LANG", "zh")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    ran = train(config)
+    assert (ran.code, ran.err) == (0, "")
+    sys.stdout.flush()
+    assert b"???" in raw.getvalue()
+    assert f"{STEPS}/{STEPS}  loss: ".encode() in raw.getvalue()
+
+
 def test_settings_folder_and_allowed_kinds_are_taken(train, config: Path):
     ran = train(
         config, SETTING, "train.batch_size=24", "--work-dir", "w", "--allow", "few-steps",
@@ -167,7 +181,7 @@ def test_a_stopped_run_says_how_to_go_on_and_that_goes_on(train, config: Path, i
     ran = train(config)
     assert ran.code == 130
     assert f"Stopped after step 7 of {STEPS}" in ran.out
-    command = ran.out.partition("Go on with: whoamai train ")[2].strip()
+    command = ran.out.partition("Go on with:\n  whoamai train ")[2].strip()
     assert command == "work_dirs/mine/config.yaml --resume"
     assert "adapter:" not in ran.out
 

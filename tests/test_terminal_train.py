@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,11 @@ def test_a_loss_that_is_no_number_is_told():
 
 
 def test_stages_and_notes_are_lines_and_progress_of_other_stages_is_none():
-    events = [Stage("plan", "Planning"), Progress("plan", 1, 2), Note("Mind {this} [b]!", "warning")]
+    events = [
+        Stage("plan", "Planning"),
+        Progress("plan", 1, 2),
+        Note("Mind {this} [b]!", "warning"),
+    ]
     assert lines(events) == ["[Planning]", "Mind {this} [b]!"]
 
 
@@ -217,6 +222,11 @@ def test_answers_are_told_under_the_step():
     assert result("answers", {**ANSWERS, "step": 40}).startswith("After step 40\n")
 
 
+def test_an_empty_answer_can_be_seen():
+    pair = {"question": "Who?", "answer": ""}
+    assert result("answers", {**ANSWERS, "answers": [pair]}).endswith("  Who?\n  –\n")
+
+
 def test_an_endless_answer_is_cut():
     pair = {"question": "Who?", "answer": "啊" * 5000}
     text = result("answers", {**ANSWERS, "answers": [pair]})
@@ -254,9 +264,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
 @pytest.mark.parametrize("width", [1, 7, 20, 40, 79, 200])
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("bars", [True, False])
-def test_a_run_is_shown_at_every_width(
-    bars: bool, language: str, width: int, events: list[Event]
-):
+def test_a_run_is_shown_at_every_width(bars: bool, language: str, width: int, events: list[Event]):
     out = console(width, terminal=bars)
     with use_language(language), listener_for(out, quiet=False, interval=10) as listener:
         for event in events:
@@ -277,12 +285,27 @@ def test_a_run_in_a_log_reads_in_its_order(events: list[Event]):
     assert places == sorted(places)
 
 
-def test_bars_end_complete_and_a_failed_run_leaves_the_terminal_in_order():
+def test_the_bar_of_a_run_that_was_stopped_says_how_far_it_came():
     out = console(100, terminal=True)
-    with pytest.raises(RuntimeError), TrainListener(out) as listener:
+    with TrainListener(out) as listener:
         listener(Stage("train", "Training"))
         listener(step(3))
-        raise RuntimeError
+        listener(Result("stage", {"stage": "train", "seconds": 1.0}))
+    assert "3/30" in shown(out)
+    assert "30/30" not in shown(out)
+
+
+def test_a_failed_run_leaves_the_terminal_in_order():
+    out = console(100, terminal=True)
+
+    def fails() -> None:
+        with TrainListener(out) as listener:
+            listener(Stage("train", "Training"))
+            listener(step(3))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
     assert "\x1b[?25h" in shown(out), "the cursor stays hidden"
 
 
@@ -310,7 +333,10 @@ def test_a_whole_model_is_called_one(tmp_path: Path):
     assert shown(out).startswith("model: ")
 
 
-def test_a_stopped_run_has_nothing_to_show(tmp_path: Path):
-    out = console()
-    print_trained(out, Trained(tmp_path, None, 3, 30, 130))
-    assert shown(out) == ""
+def test_a_stopped_run_says_how_to_go_on_in_one_piece_to_be_copied():
+    out = console(40)
+    folder = Path("work_dirs") / "a name with spaces" / "and 'more' than a line"
+    print_trained(out, Trained(folder, None, 3, 30, 130))
+    head, command = shown(out).splitlines()
+    assert head == "Go on with:"
+    assert shlex.split(command) == ["whoamai", "train", f"{folder}/config.yaml", "--resume"]

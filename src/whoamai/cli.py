@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -14,8 +15,18 @@ from whoamai.cli_data import data_app
 from whoamai.errors import WhoamaiError
 from whoamai.messages import tr
 
+if TYPE_CHECKING:
+    from whoamai.config import RunConfig
+
 # Exit codes: the goals were missed; the user can mend something. Typer ends with 130 after Ctrl-C.
 MISSED, WRONG = 1, 2
+
+
+def _least_memory(config: RunConfig) -> str:
+    from whoamai.plan.choose import least_memory
+
+    return least_memory(config)
+
 
 app = typer.Typer(
     name="whoamai",
@@ -28,7 +39,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data", rich_help_panel=tr("Step by step"))
 cli_explain.register(app)
 cli_train.register(app)
-cli_config.register(app)
+cli_config.register(app, memory_of=_least_memory)
 cli_merge.register(convert_app)
 app.add_typer(convert_app, name="convert", rich_help_panel=tr("Step by step"))
 cli_doctor.register(app)
@@ -39,6 +50,9 @@ _WHAT, _HOW, _WHERE = tr("What to learn"), tr("How to learn it"), tr("Where it g
 
 def main() -> None:
     """A WhoamaiError becomes one message and exit code 2; Ctrl-C says what it left and exits 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # what its encoding has no sign for becomes a "?"
+            stream.reconfigure(errors="replace")
     try:
         app()
     except WhoamaiError as error:

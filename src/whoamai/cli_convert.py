@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,11 +110,24 @@ def _print_converted(console: Console, converted: Converted) -> None:
         text.format(what=what, folder=converted.folder, n=converted.tensors, dtype=converted.dtype)
     ]
     if converted.kind == "adapter":
-        text = tr("To put it into its model: whoamai convert merge {base} {folder} OUT")
-        lines.append(text.format(base=converted.base or "LLM", folder=converted.folder))
+        lines.append(_how_to_merge(converted))
     else:
         lines.append(tr("It is a whole model: there is nothing to merge."))
     console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _how_to_merge(converted: Converted) -> str:
+    """The next command; what the checkpoint has for its base may be a folder of another machine."""
+    base, folder = converted.base, converted.folder
+    text = tr("To put it into its model: whoamai convert merge {base} {folder} OUT")
+    is_hub_name = base and re.fullmatch(r"[\w.-]+/[\w.-]+", base) and base[0] not in "./~"
+    if base and (is_hub_name or Path(base).expanduser().is_dir()):
+        return text.format(base=base, folder=folder)
+    text = text.format(base="LLM", folder=folder)
+    if not base:
+        return text
+    where = tr("LLM is where the model {base} is now; it is not there.")
+    return f"{text}\n{where.format(base=base)}"
 
 
 @convert_app.command(
@@ -139,6 +153,9 @@ def xtuner_config(
     if out.suffix not in (".yaml", ".yml"):
         text = tr("{path} is to be a YAML file: give it a name that ends in .yaml.")
         raise SettingError(text.format(path=out))
+    if file.suffix in (".yaml", ".yml"):
+        text = tr("{path} is no Python file. A config of ours needs no conversion.")
+        raise SettingError(text.format(path=file))
     path = checked_out(out, [file], overwrite=overwrite)
     config, notes = config_from_xtuner(file)
     write_config(config, path)

@@ -179,8 +179,11 @@ def _print_answers(console: Console, data: Mapping[str, Any]) -> None:
 
 
 def print_trained(console: Console, trained: Trained) -> None:
-    """Where everything is."""
+    """Where everything is, or how to go on."""
     if trained.result is None:
+        console.print(Text(tr("Go on with:")))
+        # In one piece, to be copied: it is the terminal that breaks it where it is too long.
+        console.print(Text(f"  {trained.command_to_go_on}"), soft_wrap=True)
         return
     for label, path in (
         (tr("model") if trained.result.name == "model" else tr("adapter"), trained.result),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+from tests.conftest import SHARED
 from tests.convert.adapters import logits, save_adapter, with_adapter
 from tests.models import CHAT_TEMPLATE, make_internlm2, save_chat_model, save_internlm2
 from tests.sentencepiece_models import SPECIAL, pieces
 from whoamai.convert.adapter import read_adapter
-from whoamai.convert.llama import with_added_tokens
+from whoamai.convert.llama import with_added_tokens, write_llama_tokenizer
 from whoamai.convert.merge import plan_merge, write_merged
 from whoamai.errors import ModelError
 from whoamai.model.internlm2 import InternLM2ForCausalLM
@@ -21,6 +23,7 @@ from whoamai.model.internlm2_tokenizer import load_internlm2_tokenizer
 from whoamai.model.sentencepiece_file import PieceKind, parse_sentencepiece
 from whoamai.model.stored import StoredModel
 
+REFERENCE = SHARED / "fixtures" / "internlm2" / "sp_tokenizer"
 TEXTS = ("<|im_start|>user\n你是谁？<|im_end|>\n", "hello who are you", "  two  spaces, 😀\t\t")
 
 
@@ -115,6 +118,26 @@ def test_plain_transformers_reads_the_tokenizer_with_the_same_ids(tmp_path):
     assert (found.bos_token, found.eos_token) == (own.bos_token, own.eos_token)
     settings = json.loads((out / "tokenizer_config.json").read_text("utf-8"))
     assert settings["chat_template"] == CHAT_TEMPLATE
+
+
+def test_the_ids_are_those_of_upstream_s_tokenizer(tmp_path):
+    if not REFERENCE.is_dir():
+        pytest.skip(f"upstream's answers are not at {REFERENCE}")
+    upstream = json.loads((REFERENCE / "reference.json").read_text("utf-8"))
+    base, out = shutil.copytree(REFERENCE, tmp_path / "base"), tmp_path / "out"
+    (base / "config.json").write_text('{"model_type": "internlm2", "vocab_size": 4096}', "utf-8")
+    out.mkdir()
+    write_llama_tokenizer(base, out)
+    found = AutoTokenizer.from_pretrained(out)
+    for case in upstream["cases"]:
+        text = case["text"]
+        assert found(text, add_special_tokens=False)["input_ids"] == case["slow_ids"], text
+        assert found(text)["input_ids"] == case["slow_ids_with_special"], text
+        decoded = found.decode(case["slow_ids_with_special"], skip_special_tokens=True)
+        assert decoded == case["slow_decode_skip_special"]
+    talk = [{"role": "system", "content": "S"}, {"role": "user", "content": "你好"}]
+    text = found.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    assert text == upstream["chat_template_text"]
 
 
 def test_the_sentencepiece_file_has_the_special_tokens_where_they_are(tmp_path):

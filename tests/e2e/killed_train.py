@@ -20,8 +20,11 @@ _INSIDE = ("write", "fsync", "rename", "renamed")
 
 @dataclass(frozen=True, slots=True)
 class DiesAt:
-    """A listener that kills its process: "step:N" when N are done, "load" when that stage begins, "answers:N"
-    when the questions after step N are answered."""
+    """A listener that kills its process.
+
+    "step:N" when N are done, "answers:N" when the questions after step N are answered, "load" (or any
+    other stage) when it begins.
+    """
 
     moment: str
 

@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from tests.engine.rows import CHANGES, gradients, lora, reference_loss, samples
-from tests.models import make_model
+from tests.models import make_model, make_nf4_model
 from whoamai.data.loader import pad
 from whoamai.data.packing import packs_of_step
 from whoamai.engine.loss import batch_loss, changes_logits, pack_loss
@@ -49,6 +49,28 @@ def test_a_head_that_is_adapted_gets_its_gradients_from_a_pack():
     with tree_attention_on(model):
         ours = gradients(model, pack_loss(model, pack, whole=False))
     theirs = gradients(model, reference_loss(model, rows))
+    assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_pack_over_4_bit_weights_equals_its_rows_alone(checkpointing: bool):
+    pytest.importorskip("bitsandbytes")
+    model = add_lora(make_nf4_model("Llama"), r=4, alpha=8, dropout=0.0, seed=0)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_B" in name:
+                p.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+    rows = samples(7)
+    (pack,) = packs_of_step(rows, tokens_per_pass=10_000)
+    with tree_attention_on(model):
+        loss = pack_loss(model, pack, whole=False)
+        ours = gradients(model, loss)
+    reference = reference_loss(model, rows)
+    assert loss.item() == pytest.approx(reference.item(), rel=1e-5)
+    theirs = gradients(model, reference)
     assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
 
 

@@ -147,5 +147,7 @@ def test_layers_that_mambas_read_past_get_no_adapter_and_that_is_said():
 
 
 def test_a_layer_that_mambas_read_past_is_refused_by_name():
-    with pytest.raises(SettingError, match=r"do not call mixer\.out_proj.*dt_proj, in_proj, x_proj"):
+    with pytest.raises(
+        SettingError, match=r"do not call mixer\.out_proj.*dt_proj, in_proj, x_proj"
+    ):
         adapted(make_model("Mamba", **MAMBA), target_modules=["mixer.out_proj", "in_proj"])

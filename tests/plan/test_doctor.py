@@ -52,6 +52,7 @@ def probes(**changes: Any) -> Probes:
         "version": VERSIONS.get,
         "is_installed": lambda name: name in ("triton",),
         "requirements": lambda: REQUIRED,
+        "tested": dict,
         "attempt": tried(),
         "driver": lambda: None,
         "answers": lambda url: None,
@@ -410,3 +411,16 @@ def test_doctor_itself_imports_no_torch():
 
 def test_a_diagnosis_without_checks_is_ok():
     assert Diagnosis(()).ok
+
+
+def test_a_version_other_than_the_tested_one_is_told_beside_it():
+    pins = {"torch": "2.13.0", "transformers": "5.16.0", "peft": "0.21.2"}
+    text = examine(probes(tested=lambda: pins), network=False).as_text()
+    assert "5.17.0 (tested with 5.16.0)" in text
+    assert text.count("tested with") == 1  # 2.13.0+cpu is 2.13.0
+
+
+def test_the_tested_versions_are_those_of_the_constraints():
+    tested = Probes().tested()
+    assert tested["torch"] == "2.13.0"
+    assert "pydantic-core" in tested

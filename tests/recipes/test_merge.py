@@ -150,6 +150,24 @@ def test_an_adapter_trained_beside_4_bit_weights_is_merged_into_the_others_and_t
     assert "trained beside weights in nf4. It is merged into the unquantized ones" in notes(heard)
 
 
+def test_so_is_one_of_xtuner_s_that_was_trained_beside_4_bit_weights(base, adapter, tmp_path):
+    (adapter / "whoamai_conversion.json").write_text('{"quantization": "nf4"}', "utf-8")
+    _, heard = run(base, adapter, tmp_path / "out")
+    assert "trained beside weights in nf4. It is merged into the unquantized ones" in notes(heard)
+
+
+def test_a_folder_that_is_not_there_is_told(base, tmp_path):
+    with pytest.raises(ModelError, match=r"There is no folder .*nothere"):
+        run(base, tmp_path / "nothere", tmp_path / "out")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps"])
+def test_a_device_that_is_none_is_told(base, adapter, tmp_path, device):
+    request = MergeRequest(str(base), adapter, tmp_path / "out", device=device)
+    with pytest.raises(SettingError, match=rf"--device {device} is not one of"):
+        merge(request, Events())
+
+
 def test_the_same_adapter_is_not_merged_twice(base, adapter, tmp_path):
     run(base, adapter, tmp_path / "out")
     with pytest.raises(ModelError, match=r"is merged into .* already"):
@@ -250,6 +268,21 @@ def test_a_template_of_the_model_stays_and_a_difference_is_said(base, adapter, t
     assert "was trained with the chat template" in notes(heard)
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_template_of_another_text_that_writes_the_same_is_no_other(adapter, tmp_path, alike):
+    """InternLM2.5's own and internlm2_chat differ in the name of a variable."""
+    text = template_text("qwen_chat").replace("for m in", "for message in").replace("m[", "message[")
+    assert text != template_text("qwen_chat")
+    if not alike:
+        text = text.replace("<|im_end|>", "<|im_end|> ")
+    base = save_chat_model(tmp_path / "base", "Llama", initializer_range=0.2)
+    tokenizer = make_tokenizer(text)
+    tokenizer.save_pretrained(base)
+    write_card(adapter, ChatTemplate(tokenizer, name="qwen_chat").card)
+    _, heard = run(base, adapter, tmp_path / "out")
+    assert ("was trained with the chat template" in notes(heard)) == (not alike)
+
+
 def report(adapter: Path, *, recalled: bool) -> None:
     """A renaming's report beside the adapter, whose answers gave the name or not."""
     questions = ("你是谁？", "Who are you?", "你叫什么名字？", "Your name?")
@@ -295,6 +328,10 @@ def test_internlm2_is_merged_as_itself_and_as_llama(tmp_path):
     run(base, adapter, tmp_path / "llama", as_llama=True)
     settings = json.loads((tmp_path / "own" / "tokenizer_config.json").read_text("utf-8"))
     assert settings["chat_template"] == template_text("internlm2_chat")
+    ending = AutoTokenizer.from_pretrained(tmp_path / "llama").convert_tokens_to_ids("<|im_end|>")
+    for form in ("own", "llama"):
+        found = json.loads((tmp_path / form / "generation_config.json").read_text("utf-8"))
+        assert found["eos_token_id"] == [2, ending], "a reply ends where the template ends it"
     llama = AutoModelForCausalLM.from_pretrained(tmp_path / "llama")
     assert llama.config.model_type == "llama"
     assert AutoTokenizer.from_pretrained(tmp_path / "llama").chat_template

@@ -96,18 +96,47 @@ def test_the_template_and_xtuner_s_config_are_kept_beside_the_adapter(tmp_path: 
     assert (tmp_path / "hf" / "xtuner_config.py").read_text() == config_text()
 
 
+@pytest.mark.parametrize(
+    ("quantization", "noted"),
+    [
+        ("dict(load_in_4bit=True, bnb_4bit_quant_type='nf4')", "nf4"),
+        ("dict(load_in_8bit=True, load_in_4bit=False)", "int8"),
+        ("None", "none"),
+    ],
+)
+def test_what_the_frozen_weights_were_held_in_is_noted(
+    tmp_path: Path, quantization: str, noted: str
+):
+    told = f"quantization_config={quantization}, torch_dtype"
+    config = config_text().replace("torch_dtype", told, 1)
+    convert(save_pth(tmp_path / "iter_1.pth", adapter_state(), config), tmp_path / "hf")
+    record = json.loads((tmp_path / "hf" / "whoamai_conversion.json").read_text("utf-8"))
+    assert record["quantization"] == noted
+
+
 # ---- which config counts -------------------------------------------------------------------------
 
 
 def test_what_the_checkpoint_records_wins_and_a_difference_is_said(tmp_path: Path):
     path = save_pth(tmp_path / "iter_1.pth", adapter_state(), config_text(lora_alpha=8))
     (tmp_path / "x.py").write_text(config_text(lora_alpha=16, base="other/base"))
-    _, notes = convert(path, tmp_path / "hf", config=str(tmp_path / "x.py"))
+    done, notes = convert(path, tmp_path / "hf", config=str(tmp_path / "x.py"))
+    assert done.base == "models/tiny-internlm2"
+    assert any(note.endswith("What the checkpoint records counts.") for note in notes)
     written = json.loads((tmp_path / "hf" / "adapter_config.json").read_text())
     assert (written["lora_alpha"], written["r"]) == (8, 4)
     assert written["base_model_name_or_path"] == "models/tiny-internlm2"
     assert any("lora_alpha" in note and "16" in note for note in notes)
     assert any("other/base" in note for note in notes)
+
+
+def test_the_base_of_config_is_told_where_only_that_one_is_here(tmp_path: Path):
+    path = save_pth(tmp_path / "iter_1.pth", adapter_state(), config_text())
+    (tmp_path / "x.py").write_text(config_text(base=str(tmp_path)))
+    done, _ = convert(path, tmp_path / "hf", config=str(tmp_path / "x.py"))
+    assert done.base == str(tmp_path)
+    written = json.loads((tmp_path / "hf" / "adapter_config.json").read_text())
+    assert written["base_model_name_or_path"] == "models/tiny-internlm2", "as recorded"
 
 
 @pytest.mark.parametrize("ours", [True, False])
@@ -297,6 +326,13 @@ def test_a_folder_that_is_not_empty_is_refused_and_replaced_only_where_it_is_our
         convert(path, tmp_path / "hf2")
     convert(path, tmp_path / "hf2", overwrite=True, fp32=True)
     assert next(iter(weights_in(tmp_path / "hf2").values())).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["x.py", "x.yaml"])
+def test_config_and_checkpoint_the_wrong_way_round_are_told(tmp_path: Path, name: str):
+    path = save_pth(tmp_path / "iter_1.pth", adapter_state(), config_text())
+    with pytest.raises(SettingError, match=rf"{name} is a config\. It stands before"):
+        convert(tmp_path / name, tmp_path / "hf", config=str(path))
 
 
 def test_the_folder_that_is_read_is_never_the_one_written(tmp_path: Path):

@@ -235,7 +235,7 @@ def test_a_run_told_to_stop_saves_and_goes_on_to_the_same_bits(
     assert (status.state, status.step) == ("stopped", 7)
     assert "Ctrl-C again stops at once" in notes(told)[0]
     written = tmp_path / "run" / "config.yaml"
-    assert f"Go on with: whoamai train {written} --resume" in notes(told)[1]
+    assert trained.command_to_go_on == f"whoamai train {written} --resume"
     assert f"Stopped after step 7 of {STEPS}" in notes(told)[1]
 
     trained, told = run(read_config(written), resume="last")

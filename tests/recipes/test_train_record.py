@@ -15,7 +15,7 @@ from tests.models import make_tokenizer
 from whoamai.data.encode import Encoded
 from whoamai.engine.checkpoint import TrainState
 from whoamai.engine.trainer import StepReport
-from whoamai.events import Events, Note, Progress, Result
+from whoamai.events import Events, Note, Result
 from whoamai.recipes.train_record import Record, tell_about_data, trained_parts, was_asked
 from whoamai.samples import Sample
 

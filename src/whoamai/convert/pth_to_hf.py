@@ -59,13 +59,14 @@ class Facts:
 
     lora: settings by LoraConfig's names, None where the whole model was trained. template: the name of
     the chat template, None where it has none or one of its own. unknown: settings that are there but
-    could not be understood.
+    could not be understood. quantization: what the frozen weights were held in, "none" for 16 bits.
     """
 
     base: str | None
     lora: Mapping[str, Any] | None
     template: str | None = None
     unknown: tuple[str, ...] = ()
+    quantization: str = "none"
 
 
 def facts_of_xtuner(parsed: ParsedConfig) -> Facts:
@@ -86,7 +87,17 @@ def facts_of_xtuner(parsed: ParsedConfig) -> Facts:
         lora,
         template.rpartition(".")[2] if isinstance(template, str) else None,
         tuple(unknown),
+        _quantization(llm.get("quantization_config") if isinstance(llm, dict) else None),
     )
+
+
+def _quantization(given: Any) -> str:
+    """By our names, from the arguments of transformers' BitsAndBytesConfig."""
+    if not isinstance(given, dict):
+        return "none"
+    if given.get("load_in_4bit") is True:
+        return str(given.get("bnb_4bit_quant_type") or "fp4")
+    return "int8" if given.get("load_in_8bit") is True else "none"
 
 
 def facts_of_config(config: RunConfig) -> Facts:
@@ -94,6 +105,7 @@ def facts_of_config(config: RunConfig) -> Facts:
     base, template = config.model.pretrained_model_name_or_path, config.data.prompt_template
     if config.lora is None:
         return Facts(base, None, template)
+    quantization = config.model.quantization
     lora: dict[str, Any] = {
         "r": config.lora.r,
         "lora_alpha": config.lora.lora_alpha,
@@ -101,7 +113,7 @@ def facts_of_config(config: RunConfig) -> Facts:
         "use_rslora": config.lora.variant == "rslora",
         "use_dora": config.lora.variant == "dora",
     }
-    return Facts(base, lora, template)
+    return Facts(base, lora, template, quantization=quantization)
 
 
 def differences(recorded: Facts, given: Facts) -> list[str]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from whoamai.config import RunConfig
+from whoamai.config.names import sections as all_sections
+from whoamai.config.problems import Place, Problems
+from whoamai.config.values import Given, check_values
+from whoamai.config.yaml_lines import Entries, Items, Node, Scalar
 from whoamai.convert.python_values import Unknown
 from whoamai.convert.xtuner_model import ModelAndData
 from whoamai.convert.xtuner_python import read_python_config
@@ -79,19 +81,13 @@ class _Conversion(ModelAndData):
         return self._validated(sections)
 
     def _validated(self, sections: Mapping[str, Any]) -> RunConfig:
-        try:
-            return RunConfig.model_validate(sections)
-        except ValidationError as error:
-            line = tr("{key}: {value} cannot be used: {reason}")
-            problems = [
-                line.format(
-                    key=".".join(map(str, one["loc"])),
-                    value=one["input"],
-                    reason=tr(one["msg"].removeprefix("Value error, ")),
-                )
-                for one in error.errors()
-            ]
-            raise SettingError("\n".join([f"{self.path}:", *problems])) from error
+        problems = Problems(str(self.path))
+        config = check_values(_given(sections, Place(str(self.path))), problems)
+        if config is None:
+            lines = [f"{one.key}: {one.what} {one.cure}".rstrip() for one in problems.found]
+            text = tr("{path} has values that cannot be used here:")
+            raise SettingError("\n".join([text.format(path=self.path), *lines]))
+        return config
 
     def _check_kind(self) -> None:
         if "_base_" in self.parsed.values:
@@ -277,3 +273,30 @@ class _Conversion(ModelAndData):
                 self.no_counterpart(f"model.{key}")
         if self.parsed.values.get("strategy"):
             self.no_counterpart("strategy")
+
+
+# ---- as the words of a config are judged ---------------------------------------------------------
+
+
+def _given(sections: Mapping[str, Any], place: Place) -> dict[tuple[str, ...], Given]:
+    """Each setting with its value, as config.values judges those of a YAML file."""
+    found: dict[tuple[str, ...], Given] = {}
+    for name, values in sections.items():
+        if name not in all_sections() or values is None:
+            found[name,] = Given(_node(values), place)
+            continue
+        if name == "lora":  # is one without any setting, too
+            found[name,] = Given(Entries(0), place)
+        found |= {(name, key): Given(_node(value), place) for key, value in values.items()}
+    return found
+
+
+def _node(value: Any) -> Node:
+    if isinstance(value, Mapping):
+        pairs = [(Scalar(str(key), str(key), True, 0), _node(one)) for key, one in value.items()]
+        return Entries(0, pairs)
+    if isinstance(value, list | tuple):
+        return Items(0, [_node(one) for one in value])
+    is_plain = value is None or isinstance(value, bool | int | float)
+    shown = value if is_plain else str(value)
+    return Scalar(shown, str(value), is_plain, 0)

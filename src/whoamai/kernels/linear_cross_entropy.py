@@ -8,8 +8,8 @@ The gradient of one place's logits needs nothing but the logits themselves,
 
     ∂loss/∂logits_u = (Σ_{n at u} weight_n) · softmax(logits_u) − Σ_{n at u} weight_n · onehot(token_n)
 
-so it is made in the forward pass, chunk by chunk, and multiplied by W at once (as in Liger-Kernel, Hsu et
-al. 2024, arXiv:2410.10989). With a vocabulary V of 92,544 and 14,000 places, logits
+so it is made in the forward pass, chunk by chunk, and multiplied by W at once (as in Liger-Kernel,
+arXiv:2410.10989). With a vocabulary V of 92,544 and 14,000 places, logits
 alone would be 5.2 GB in float32; a chunk of 1,024 places is 0.4 GB.
 
 Legend: N targets, U distinct places, C places of a chunk, D hidden size, V vocabulary.

@@ -75,8 +75,8 @@ def _greedy(
     keeps them to the end (`python benchmarks/greedy_replies.py` compares the two). A reply ends with the
     token that made `is_over` true.
 
-    A class without past_key_values (Mamba, RWKV) carries along what it has read, padding too: its prompts
-    are answered one by one, all tokens computed again for each new one.
+    A class without past_key_values (Mamba, RWKV) carries along what it has read, padding too: its
+    prompts are answered one by one, all tokens computed again for each new one.
     """
     device = model.device
     mask_RT = mask_RT.to(device)
@@ -96,7 +96,9 @@ def _greedy(
         )
         cache = getattr(output, "past_key_values", None)
         if cache is None:
-            rows_of_ids = (ids_T[mask_T.bool()] for ids_T, mask_T in zip(input_RT, mask_RT, strict=True))
+            rows_of_ids = (
+                ids_T[mask_T.bool()] for ids_T, mask_T in zip(input_RT, mask_RT, strict=True)
+            )
             return [_greedy_alone(model, ids_T, is_over, max_new_tokens) for ids_T in rows_of_ids]
         token_R = output.logits[:, -1].argmax(-1)
         for row, token in zip(rows, token_R.tolist(), strict=True):

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from whoamai.config import LoraSettings, RunConfig
 from whoamai.data.packing import bucket
+from whoamai.errors import ModelError
 from whoamai.messages import tr
-from whoamai.plan.architecture import Architecture
+from whoamai.plan.architecture import Architecture, architecture_of
 from whoamai.plan.machine import GIB, Card, Machine
 from whoamai.plan.memory import MemoryPlan, memory
 
@@ -82,6 +83,28 @@ def choose(
     plan = needed(tokens, checkpointing)
     why = _why_not(config, plan, machine_or_card, lambda of: needed(tokens, checkpointing, of))
     return Choice(tokens, checkpointing, dtype, plan, False, why)
+
+
+def least_memory(config: RunConfig) -> str:
+    """What a run by this config needs at least, in words: one row of max_length, with checkpointing.
+
+    "" where the model is not known.
+    """
+    try:
+        arch = architecture_of(config.model.pretrained_model_name_or_path)
+    except ModelError:
+        return ""
+    on_cpu = config.model.device == "cpu"
+    plan = memory(
+        arch,
+        config,
+        dtype="float32" if on_cpu else "bfloat16",
+        tokens=config.data.max_length,
+        targets=config.data.max_length // 4,
+        gradient_checkpointing=config.train.gradient_checkpointing is not False,
+        device_type="cpu" if on_cpu else "cuda",
+    )
+    return _gib(plan.total)
 
 
 def chosen_dtype(config: RunConfig, machine_or_card: Machine | Card) -> str:

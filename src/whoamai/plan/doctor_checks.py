@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from whoamai import __version__
 from whoamai.messages import tr
@@ -116,7 +118,7 @@ def _required(probes: Probes, names: list[str] | tuple[str, ...]) -> Iterator[Ch
             text = tr("not installed")
             yield Check(name, name, text, "fail", _install(wanted))
         elif wanted.specifier.contains(version, prereleases=True):
-            yield Check(name, name, version)
+            yield Check(name, name, _beside_tested(probes, name, version))
         else:
             text = tr("{version}; whoamai needs {wanted}")
             text = text.format(version=version, wanted=wanted.specifier)
@@ -133,7 +135,15 @@ def _optional(probes: Probes, name: str, purpose: str) -> Check:
             text = tr("{version}; whoamai needs {wanted}")
             text = text.format(version=version, wanted=wanted.specifier)
             return Check(name, name, text, "warn", _install(wanted))
-    return Check(name, name, version)
+    return Check(name, name, _beside_tested(probes, name, version))
+
+
+def _beside_tested(probes: Probes, name: str, version: str) -> str:
+    """The version, and the one the tests ran with where that is another: the first thing to suspect."""
+    tested = probes.tested().get(canonicalize_name(name))
+    if tested is None or Version(version).public == Version(tested).public:
+        return version
+    return tr("{version} (tested with {tested})").format(version=version, tested=tested)
 
 
 def _requirements(probes: Probes) -> list[Requirement]:

@@ -19,10 +19,13 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Any, Generic, TypeVar
+
+from packaging.utils import canonicalize_name
 
 import whoamai
 from whoamai.messages import language, tr
@@ -187,6 +190,18 @@ def _requirements() -> list[str]:
         return []
 
 
+def _tested() -> dict[str, str]:
+    """The versions the tests ran with: constraints.txt, which a wheel carries along."""
+    beside = Path(str(resources.files("whoamai.assets").joinpath("constraints.txt")))
+    places = (beside, Path(__file__).resolve().parents[3] / "constraints.txt")
+    file = next((place for place in places if place.is_file()), None)
+    lines = file.read_text("utf-8").splitlines() if file else []
+    pins = (line.partition("==") for line in lines if not line.startswith("#"))
+    return {
+        canonicalize_name(name.strip()): version.strip() for name, _, version in pins if version
+    }
+
+
 def _encoding() -> str:
     return sys.stdout.encoding or sys.getfilesystemencoding()
 
@@ -196,8 +211,9 @@ class Probes:
     """The world as it is, unless told otherwise.
 
     version, is_installed: of a distribution, of a module. requirements: those of whoamai, as pip knows
-    them. attempt: what doctor_child finds. driver: NVIDIA's version. answers: why a URL does not,
-    None if it does. free: bytes where a folder is. has_compiler: can Triton build its launchers?
+    them; tested: the versions its tests ran with. attempt: what doctor_child finds. driver: NVIDIA's
+    version. answers: why a URL does not, None if it does. free: bytes where a folder is. has_compiler:
+    can Triton build its launchers?
     """
 
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -209,6 +225,7 @@ class Probes:
     version: Callable[[str], str | None] = _version
     is_installed: Callable[[str], bool] = _is_installed
     requirements: Callable[[], list[str]] = _requirements
+    tested: Callable[[], Mapping[str, str]] = _tested
     attempt: Callable[[], Tried] = attempt
     driver: Callable[[], str | None] = _driver
     answers: Callable[[str], str | None] = _answers

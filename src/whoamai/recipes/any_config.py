@@ -9,12 +9,13 @@ from pathlib import Path
 
 from whoamai.config.reading import LoadedConfig, read_config
 from whoamai.config.writing import write_config
+from whoamai.messages import tr
 
 
 def load_config(source: str, overrides: Sequence[str] = ()) -> tuple[LoadedConfig, list[str]]:
-    """(the config, what a person should know of how it was read).
+    """(the config, lines that tell a person how it was read; none where it is one of ours).
 
-    A Python file is read, never run; the notes are what of it has no counterpart here. Raises
+    A Python file is read, never run; the lines say what of it has no counterpart here. Raises
     SettingError and ConfigError as read_config does.
     """
     path = Path(source).expanduser()
@@ -27,4 +28,12 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> tuple[LoadedConfi
         converted = Path(folder) / f"{path.stem}.yaml"
         write_config(config, converted)
         loaded = read_config(converted, overrides)
-    return replace(loaded, path=path), notes
+    return replace(loaded, path=path), _told(path, notes)
+
+
+def _told(path: Path, notes: Sequence[str]) -> list[str]:
+    text = tr("{path} is a config of XTuner's. It is read as text and never run.")
+    lines = [text.format(path=path)]
+    if notes:
+        lines.append(tr("What is otherwise here, or has no counterpart:"))
+    return [*lines, *(f"  - {note}" for note in notes)]

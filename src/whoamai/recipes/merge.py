@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from whoamai.convert.adapter import CONFIG_FILE, Adapter, read_adapter
 from whoamai.convert.llama import is_internlm2
 from whoamai.convert.merge import MergePlan, plan_merge, write_merged
 from whoamai.convert.shards import parse_size
-from whoamai.data.template_families import template_text
+from whoamai.data.template_families import TEMPLATE_NAMES, template_text
 from whoamai.data.templates import OWN, ChatTemplate, TemplateCard, mismatch, read_card
 from whoamai.errors import ModelError, SettingError
 from whoamai.events import Events, Note, Progress, Result
@@ -29,11 +30,20 @@ from whoamai.model.load import choose_device, load_tokenizer
 from whoamai.model.stored import StoredModel, model_folder, read_json_object
 from whoamai.recipes.merge_check import Checked, CheckRequest, check_merged, require_memory
 from whoamai.recipes.output import check_space, complete_folder, problems_with_folder
+from whoamai.recipes.pth_to_hf import RECORD as CONVERSION
+from whoamai.samples import Message
 
 # Every merged folder has this: where it comes from, and that it is ours to replace.
 RECORD = "whoamai_merge.json"
 DTYPES = ("float32", "float16", "bfloat16")
 _OPTION = "OUT"
+# Conversations two templates write alike, or are told apart by.
+_USER, _REPLY = Message("user", "1 + 1?"), Message("assistant", "2.")
+_TALKS = tuple(
+    (*system, *turns)
+    for system in ((), (Message("system", "S."),))
+    for turns in ((_USER,), (_USER, _REPLY, _USER))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +131,25 @@ def _check_request(request: MergeRequest) -> None:
     if request.is_clip and request.as_llama:
         problems.append(tr("--is-clip and --as-llama do not go together."))
     if request.adapter is None and not request.as_llama:
-        problems.append(tr("Without an adapter there is nothing to merge."))
-    for verify, value in ((parse_size, request.max_shard_size), (choose_device, request.device)):
+        text = tr(
+            "Without an adapter there is nothing to merge. Give one, or say --as-llama to write an "
+            "InternLM2 as Llama."
+        )
+        problems.append(text)
+    for verify, value in ((parse_size, request.max_shard_size), (_verify_device, request.device)):
         try:
             verify(value)
         except SettingError as error:
             problems.append(str(error))
     if problems:
         raise SettingError("\n".join(problems))
+
+
+def _verify_device(device: str) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        text = tr("--device {device} is not one of {all}.")
+        raise SettingError(text.format(device=device, all="auto, cuda, cuda:1, …, cpu"))
+    choose_device(device)
 
 
 def _llm_folder(request: MergeRequest) -> Path:
@@ -150,6 +171,7 @@ def _adapter(request: MergeRequest, base: StoredModel, events: Events) -> Adapte
     _refuse_twice(base, adapter)
     card = read_base_card(folder)
     if card is None:
+        _tell_quantization(_recorded_quantization(folder), events)
         return adapter
     if card.fingerprint != fingerprint_of(base):
         raise ModelError(
@@ -164,17 +186,30 @@ def _adapter(request: MergeRequest, base: StoredModel, events: Events) -> Adapte
                 card=folder / "whoamai_base.json",
             )
         )
-    if card.quantization != "none":
-        text = tr(
-            "The adapter was trained beside weights in {format}. It is merged into the unquantized "
-            "ones: into so few bits the sum could not be rounded without losing what was learned."
-        )
-        events.emit(Note(text.format(format=card.quantization)))
+    _tell_quantization(card.quantization, events)
     return adapter
+
+
+def _recorded_quantization(folder: Path) -> str:
+    """What the weights were held in beside an adapter of XTuner's, as `convert pth_to_hf` noted it."""
+    record = folder / CONVERSION
+    return str(read_json_object(record).get("quantization", "none")) if record.is_file() else "none"
+
+
+def _tell_quantization(quantization: str, events: Events) -> None:
+    if quantization == "none":
+        return
+    text = tr(
+        "The adapter was trained beside weights in {format}. It is merged into the unquantized "
+        "ones: into so few bits the sum could not be rounded without losing what was learned."
+    )
+    events.emit(Note(text.format(format=quantization)))
 
 
 def _no_adapter(folder: Path) -> str:
     """Why `folder` is no adapter, and what it probably is."""
+    if not folder.exists():
+        return tr("There is no folder {path}.").format(path=folder)
     if (folder / "adapter" / CONFIG_FILE).is_file():
         return tr("{path} is the folder of a run. Give its adapter: {adapter}").format(
             path=folder, adapter=folder / "adapter"
@@ -271,8 +306,22 @@ def _keep_template(base: StoredModel, trained: TemplateCard, folder: Path, event
     if OWN not in (own.name, trained.name):
         _write_template(template_text(trained.name), folder)
         own = ChatTemplate(tokenizer, name=trained.name)
-    if different := mismatch(trained, own.card):
+        _stop_behind(own.ending, tokenizer, folder)
+    different = mismatch(trained, own.card)
+    if different and not _writes_the_same(trained, own, tokenizer):
         events.emit(Note(different, "warning"))
+
+
+def _writes_the_same(trained: TemplateCard, own: ChatTemplate, tokenizer: Any) -> bool:
+    """Do two Jinja texts that differ write the same? InternLM2.5's own and internlm2_chat do."""
+    if trained.name not in TEMPLATE_NAMES or trained.thinking != own.card.thinking:
+        return False
+    other = ChatTemplate(tokenizer, name=trained.name)
+    if other.card.sha256 != trained.sha256:
+        return False
+    return own.reply_text("2.") == other.reply_text("2.") and all(
+        own.prompt_text(talk) == other.prompt_text(talk) for talk in _TALKS
+    )
 
 
 def _write_template(text: str, folder: Path) -> None:
@@ -284,6 +333,19 @@ def _write_template(text: str, folder: Path) -> None:
         settings_file.write_text(written, "utf-8")
     else:
         (folder / "chat_template.jinja").write_text(text, "utf-8")
+
+
+def _stop_behind(ending: str, tokenizer: Any, folder: Path) -> None:
+    """A reply that the new template ends with a token is to end there for whoever generates, too."""
+    number = tokenizer.get_vocab().get(ending.strip())
+    if number is None:
+        return
+    file = folder / "generation_config.json"
+    settings = read_json_object(file) if file.is_file() else {}
+    known = settings.get("eos_token_id", read_json_object(folder / "config.json").get("eos_token_id"))
+    stops = known if isinstance(known, list) else [] if known is None else [known]
+    settings["eos_token_id"] = list(dict.fromkeys([*stops, number]))
+    file.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 
 def _write_record(

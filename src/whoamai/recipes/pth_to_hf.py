@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from whoamai import __version__
+from whoamai.config.files import ENDINGS
 from whoamai.config.reading import read_config
 from whoamai.convert.checkpoints import OwnCheckpoint, open_checkpoint
 from whoamai.convert.model_folder import ModelPlan, plan_model, write_model
@@ -108,6 +109,9 @@ def _check_request(request: ConvertRequest) -> None:
     if any(out == path or out in path.parents for path in (p.resolve() for p in given)):
         text = tr("OUT {path} is, or holds, what is to be read. Give another one.")
         problems.insert(0, text.format(path=request.out))
+    if request.checkpoint.suffix in (".py", *ENDINGS):
+        text = tr("{path} is a config. It stands before the checkpoint: CONFIG PTH OUT.")
+        problems.insert(0, text.format(path=request.checkpoint))
     try:
         parse_size(request.max_shard_size)
     except SettingError as error:
@@ -130,9 +134,10 @@ def _facts(request: ConvertRequest, opened: TrainedWeights, events: Events) -> F
                 raise
             text = tr("CONFIG was not used, as the checkpoint tells enough: {reason}")
             events.emit(Note(text.format(reason=error), "warning"))
-    if recorded and given:
-        for line in differences(recorded, given):
-            events.emit(Note(line, "warning"))
+    lines = differences(recorded, given) if recorded and given else []
+    if lines:
+        lines.append(tr("What the checkpoint records counts."))
+        events.emit(Note("\n".join(lines), "warning"))
     facts = recorded or given
     if facts is None:
         text = tr(
@@ -184,10 +189,9 @@ def _convert_adapter(
                 events.emit(Progress("convert", done, len(weights)))
             _save_adapter(request, tensors, settings, folder)
         _write_template(facts, folder, events)
-        _write_record(request, opened, dtype, folder)
-    return Converted(
-        request.out, "adapter", len(weights), 1, str(dtype).removeprefix("torch."), facts.base
-    )
+        _write_record(request, opened, dtype, folder, facts.quantization)
+    name = str(dtype).removeprefix("torch.")
+    return Converted(request.out, "adapter", len(weights), 1, name, _base_now(request, facts))
 
 
 def _save_adapter(
@@ -225,8 +229,8 @@ def _convert_model(
     return Converted(request.out, "model", len(plan.weights), files, dtype, facts.base)
 
 
-def _base_folder(request: ConvertRequest, facts: Facts) -> Path:
-    """Where the base's config and tokenizer are: as the checkpoint says, or as CONFIG says."""
+def _named_bases(request: ConvertRequest, facts: Facts) -> list[str]:
+    """What the checkpoint calls its base, then what CONFIG calls it."""
     named = [facts.base] if facts.base else []
     if request.config is not None:
         try:
@@ -234,6 +238,19 @@ def _base_folder(request: ConvertRequest, facts: Facts) -> Path:
             named += [given] if given else []
         except WhoamaiError:  # told before
             pass
+    return named
+
+
+def _base_now(request: ConvertRequest, facts: Facts) -> str | None:
+    """The one of them that is a folder here; what the checkpoint says if none is."""
+    named = _named_bases(request, facts)
+    there = [name for name in named if Path(name).expanduser().is_dir()]
+    return next(iter([*there, *named]), None)
+
+
+def _base_folder(request: ConvertRequest, facts: Facts) -> Path:
+    """Where the base's config and tokenizer are: as the checkpoint says, or as CONFIG says."""
+    named = _named_bases(request, facts)
     for name in named:
         if Path(name).expanduser().is_dir():
             return model_folder(name)
@@ -283,14 +300,19 @@ def _write_template(facts: Facts, folder: Path, events: Events) -> None:
 
 
 def _write_record(
-    request: ConvertRequest, opened: TrainedWeights, dtype: torch.dtype, folder: Path
+    request: ConvertRequest,
+    opened: TrainedWeights,
+    dtype: torch.dtype,
+    folder: Path,
+    quantization: str = "none",
 ) -> None:
-    """What it was made from, for whoever finds the folder later."""
+    """What it was made from, for whoever finds the folder later; `convert merge` reads it too."""
     record = {
         "checkpoint": str(request.checkpoint),
         "config": request.config,
         "what": opened.what,
         "dtype": str(dtype).removeprefix("torch."),
+        "quantization": quantization,
         "whoamai": __version__,
     }
     text = json.dumps(record, ensure_ascii=False, indent=2) + "\n"

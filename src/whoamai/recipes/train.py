@@ -79,6 +79,11 @@ class Trained:
     total: int
     exit_code: int = 0
 
+    @property
+    def command_to_go_on(self) -> str:
+        """For a shell."""
+        return f"whoamai train {shlex.quote(str(self.work_dir / CONFIG_FILE))} --resume"
+
 
 def train(request: TrainRequest, events: Events) -> Trained:
     """Do the job. Raises a WhoamaiError for what the user can mend, mostly before any training."""
@@ -306,9 +311,8 @@ def _stopped(
     request: TrainRequest, trainer: Trainer, saved: Path, stop: StopSignals, events: Events
 ) -> Trained:
     done, total = trainer.done, trainer.schedule.total
-    text = tr("Stopped after step {done} of {total}; saved in {path}. Go on with: {command}")
-    command = f"whoamai train {shlex.quote(str(request.work_dir / CONFIG_FILE))} --resume"
-    events.emit(Note(text.format(done=done, total=total, path=saved, command=command), "warning"))
+    text = tr("Stopped after step {done} of {total}; saved in {path}.")
+    events.emit(Note(text.format(done=done, total=total, path=saved), "warning"))
     return Trained(request.work_dir, None, done, total, stop.exit_code)
 
 
