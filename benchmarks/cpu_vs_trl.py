@@ -3,8 +3,8 @@
     pip install trl==1.16.0        # once; TRL is no dependency of whoamai
     python benchmarks/cpu_vs_trl.py [--data FILE] [--rows 16] [--steps 12]
 
-The work: the bundled model (float32), LoRA r 64 on every linear layer but the head, no dropout, the seed's
-corrected data, `--rows` rows an optimizer step. TRL's best stock setting on a CPU: rows already
+The work: the bundled model (float32), LoRA r 64 on every linear layer but the head, no dropout, the
+seed's corrected data, `--rows` rows an optimizer step. TRL's best stock setting on a CPU: rows already
 tokenized, loss on the reply's tokens only, no packing (its packing and padding-free modes want
 FlashAttention), batches padded to their longest row; the largest of --micro rows at a time that is
 fastest. The learning rates are ours, handed to it as a scheduler.
@@ -62,7 +62,8 @@ def main() -> None:
     ours, reports = run_ours(chat, samples, schedule)
     computed = sum(r.computed_tokens for r in reports)
     print(
-        f"ours: {ours:.1f} s, last loss {reports[-1].loss:.4f}; computed {computed / tokens:.0%} of the tokens"
+        f"ours: {ours:.1f} s, last loss {reports[-1].loss:.4f}; "
+        f"computed {computed / tokens:.0%} of the tokens"
     )
     theirs = {}
     for micro in args.micro:
@@ -71,7 +72,8 @@ def main() -> None:
         print(f"TRL, {micro} rows at a time: {seconds:.1f} s, last loss {loss:.4f}", flush=True)
     best, loss = min(theirs.values())
     print(
-        f"ratio: ours is {best / ours:.2f} times as fast; last losses differ by {abs(loss / reports[-1].loss - 1):.2%}"
+        f"ratio: ours is {best / ours:.2f} times as fast; "
+        f"last losses differ by {abs(loss / reports[-1].loss - 1):.2%}"
     )
 
     apart, _ = run_ours(chat, samples, schedule, share=False)
@@ -115,7 +117,7 @@ def run_ours(
     whole: bool = False,
 ) -> tuple[float, list[StepReport]]:
     """(seconds of all steps, their reports)."""
-    settings = TrainSettings(tokens_per_pass=2048, share_prefixes=share)
+    settings = TrainSettings(tokens_per_pass=1536, share_prefixes=share)
     trainer = Trainer(
         tuned_copy(chat),
         samples,

@@ -10,7 +10,7 @@ from pathlib import Path
 import messages as catalogue_tool  # tools/messages.py
 import pytest
 
-from whoamai.messages import language, tr, use_language
+from whoamai.messages import joined, language, tr, use_language
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "whoamai"
 SOURCES = {str(p.relative_to(PACKAGE)): p for p in sorted(PACKAGE.rglob("*.py"))}
@@ -192,3 +192,8 @@ def test_a_text_is_shown_in_chinese():
 def test_a_text_without_translation_is_shown_as_it_is():
     with use_language("zh"):
         assert tr("no such text {x}") == "no such text {x}"
+
+
+def test_sentences_are_joined_as_their_language_does():
+    assert joined("It fits.", "", "Two hours.") == "It fits. Two hours."
+    assert joined("放得下。", "两小时。") == "放得下。两小时。"

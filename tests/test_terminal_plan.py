@@ -63,6 +63,7 @@ def device(name: str = "16 GB", *, fits: bool = True) -> DevicePlan:
         gradient_checkpointing=True,
         dtype="bfloat16",
         why="The whole step at once.",
+        computed_tokens=None,
         parts=parts,
         seconds=3600.0 if fits else None,
         tokens_per_second=2000.0 if fits else None,

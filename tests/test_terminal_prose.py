@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from whoamai.terminal_prose import Prose, joined, wrapped
+from whoamai.terminal_prose import Prose, wrapped
 
 MIXED = "float16：给没有 bfloat16 的显卡；大数会溢出，所以损失要先放大（除以 √r 则不会）。"
 
@@ -62,8 +62,3 @@ def test_in_a_table_it_takes_the_width_of_its_column():
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert lines[0].startswith("名字  float16")
     assert max(map(cell_len, lines)) <= 40
-
-
-def test_sentences_are_joined_as_their_language_does():
-    assert joined("It fits.", "", "Two hours.") == "It fits. Two hours."
-    assert joined("放得下。", "两小时。") == "放得下。两小时。"

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from whoamai.messages import tr
+from whoamai.messages import joined, tr
 from whoamai.plan.explanation import (
     DevicePlan,
     Explanation,
@@ -23,7 +23,7 @@ from whoamai.plan.preflight import PreflightFinding
 from whoamai.plan.preflight_kinds import allowed_names, kind
 from whoamai.plan.words import SettingWords, layer_in_words, part_name
 from whoamai.terminal_numbers import as_written, curve, duration, gib, number, numbers, size
-from whoamai.terminal_prose import Prose, joined
+from whoamai.terminal_prose import Prose
 
 _STYLES = {"blocks": "bold red", "warns": "yellow", "notes": "dim"}
 _CURVE, _SMALL_CURVE = 8, 3  # lines
@@ -286,11 +286,18 @@ def _sharing_in_words(explanation: Explanation) -> str:
     assert packing is not None
     if not packing.shared:
         return tr("Beginnings that rows share are computed again for each (share_prefixes: false).")
-    return tr(
+    words = tr(
         "Rows of one step that begin alike (system prompt, question) share that beginning: of "
         "{tokens:,} tokens in all epochs {computed:,} are computed, {saved:.0%} are saved. Rows never "
         "see one another."
     ).format(tokens=packing.tokens, computed=packing.computed, saved=packing.saved_share)
+    here = explanation.here
+    if here is None or here.computed_tokens in (None, packing.computed):
+        return words
+    in_parts = tr(
+        "Here a step is computed in parts of {n:,} tokens, and that makes it {computed:,}."
+    )
+    return joined(words, in_parts.format(n=here.tokens_per_pass, computed=here.computed_tokens))
 
 
 def _curve(steps: StepFacts, width: int, height: int) -> Text:
@@ -448,7 +455,7 @@ def _plan_lines(explanation: Explanation, width: int) -> Iterator[tuple[str, Ren
         yield tr("data"), Prose(_rows_shortly(rows))
     if steps := explanation.steps:
         yield tr("steps"), Prose(_steps_in_words(steps))
-        yield tr("learning rate"), Prose(_learning_rate_in_words(steps))
+        yield "", Prose(_learning_rate_in_words(steps))
         yield "", _curve(steps, width - 30, _SMALL_CURVE)
         if explanation.path:  # only a run by a config saves and asks on the way
             yield tr("checkpoints"), Prose(_saves_in_words(steps))
@@ -482,8 +489,11 @@ def _rows_shortly(rows: RowFacts) -> str:
 def _sharing_shortly(explanation: Explanation) -> str:
     packing = explanation.packing
     assert packing is not None
+    here = explanation.here
+    computed = here.computed_tokens if here and here.computed_tokens else packing.computed
     text = tr("{computed:,} of {tokens:,} tokens are computed; the rest is shared ({saved:.0%})")
-    return text.format(computed=packing.computed, tokens=packing.tokens, saved=packing.saved_share)
+    saved = 1 - computed / packing.tokens
+    return text.format(computed=computed, tokens=packing.tokens, saved=saved)
 
 
 def _parts_shortly(device: DevicePlan) -> str:

@@ -44,14 +44,6 @@ class Prose:
         return Measurement(min(longest, _LEAST_WIDTH), longest).clamp(0, options.max_width)
 
 
-def joined(*sentences: str) -> str:
-    """Sentences one after the other: a space between them, but none after a full stop as wide as one."""
-    text = ""
-    for sentence in filter(None, sentences):
-        text += ("" if not text or text[-1] in "。！？" else " ") + sentence
-    return text
-
-
 def wrapped(text: str, width: int, hanging: int = 0) -> list[str]:
     """The text in lines of at most `width` columns; its own line ends are kept.
 

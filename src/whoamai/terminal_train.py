@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from whoamai import events as ev
-from whoamai.messages import tr
+from whoamai.messages import joined, tr
 from whoamai.terminal import TerminalListener
 from whoamai.terminal_numbers import duration
 from whoamai.terminal_plan import print_plan
-from whoamai.terminal_prose import joined
 
 if TYPE_CHECKING:
     from whoamai.recipes.train import Trained

@@ -50,9 +50,8 @@ def test_the_same_seed_gives_the_same_order_and_another_another(size):
 def test_more_epochs_change_nothing_about_the_first_ones():
     lengths = [3, 7, 5, 2] * 10
     size = StepSize(tokens=20)
-    assert (
-        plan_steps(lengths, size, epochs=5, seed=1)[:2]
-        == plan_steps(lengths, size, epochs=2, seed=1)
+    assert plan_steps(lengths, size, epochs=5, seed=1)[:2] == plan_steps(
+        lengths, size, epochs=2, seed=1
     )
 
 

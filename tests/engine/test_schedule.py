@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from whoamai.data.steps import StepSize
@@ -19,7 +21,7 @@ def test_epochs_end_where_their_last_step_does():
 def test_the_rate_rises_to_its_peak_over_the_warmup_and_then_falls():
     rates = [schedule().lr(i) for i in range(20)]
     assert rates[:2] == [0.5e-3, 1e-3]
-    assert all(a >= b for a, b in zip(rates[1:], rates[2:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[1:]))
     assert 0 < rates[-1] < 1e-4
 
 

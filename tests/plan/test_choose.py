@@ -11,7 +11,7 @@ from whoamai.config import LoraSettings, ModelSettings, RunConfig, TrainSettings
 from whoamai.data.packing import bucket
 from whoamai.plan.architecture import architecture_of
 from whoamai.plan.choose import (
-    MOST_TOKENS,
+    CPU_SIZES,
     SHARE_OF_FREE,
     WORTH_WITHOUT_CHECKPOINTING,
     Choice,
@@ -54,7 +54,7 @@ def test_no_more_tokens_are_taken_than_a_step_holds():
 
 def test_on_the_cpu_few_tokens_are_enough():
     found = chosen(machine(64, "cpu"), arch=TINY)
-    assert found.tokens_per_pass == MOST_TOKENS["cpu"] == 512
+    assert found.tokens_per_pass == CPU_SIZES[0] == 512
 
 
 def test_on_the_cpu_a_longer_row_is_a_part_of_its_own_and_the_others_stay_small():

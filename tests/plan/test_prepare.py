@@ -143,11 +143,12 @@ def test_demands_count_shared_beginnings_once_in_each_step(tmp_path: Path):
     shared = demands(prepared, config)
     off = config_with(file, data=unpacked, train={**one_step, "share_prefixes": False})
     alone = demands(prepared, off)
-    assert alone.computed == alone.tokens == alone.step_tokens == sum(prepared.encoded.lengths)
+    fed = [len(sample.input_ids) - 1 for sample in prepared.encoded.samples]
+    assert alone.computed == alone.tokens == alone.step_tokens == sum(fed)
     assert shared.tokens == alone.tokens
     assert shared.computed < alone.computed / 2  # the system prompt is most of a row
     assert shared.targets == prepared.encoded.n_targets
-    assert shared.longest_row == max(prepared.encoded.lengths)
+    assert shared.longest_row == max(fed)
 
 
 def test_shares_of_demands_are_of_what_is_computed_and_of_all():

@@ -271,7 +271,9 @@ def test_a_template_of_the_model_stays_and_a_difference_is_said(base, adapter, t
 @pytest.mark.parametrize("alike", [True, False])
 def test_a_template_of_another_text_that_writes_the_same_is_no_other(adapter, tmp_path, alike):
     """InternLM2.5's own and internlm2_chat differ in the name of a variable."""
-    text = template_text("qwen_chat").replace("for m in", "for message in").replace("m[", "message[")
+    text = (
+        template_text("qwen_chat").replace("for m in", "for message in").replace("m[", "message[")
+    )
     assert text != template_text("qwen_chat")
     if not alike:
         text = text.replace("<|im_end|>", "<|im_end|> ")

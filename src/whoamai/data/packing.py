@@ -8,6 +8,7 @@ does not depend on where it is cut: the weights of all its packs add up to the t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -47,6 +48,34 @@ def packs_of_step(
     return packs
 
 
+@dataclass(frozen=True, slots=True)
+class StepShape:
+    """What of a step decides how many tokens are computed, in the order in which rows are packed.
+
+    lengths: tokens fed of each row; shared: of them, those it has in common with the row before.
+    """
+
+    lengths: tuple[int, ...]
+    shared: tuple[int, ...]
+
+    def computed(self, tokens_per_pass: int) -> int:
+        """The nodes of all packs that packs_of_step makes with so many tokens at once."""
+        whole = sum(self.lengths) - sum(self.shared)
+        if whole <= tokens_per_pass:
+            return whole
+        cuts = _cuts(self.lengths, self.shared, tokens_per_pass)
+        return whole + sum(self.shared[start] for start in cuts[:-1])
+
+
+def shape_of_step(samples: Sequence[Sample], *, share: bool = True) -> StepShape:
+    """The shape of a step of these rows."""
+    rows = [fed for sample in samples if (fed := _fed(sample))]
+    order, shared = in_order(rows)
+    return StepShape(
+        tuple(len(rows[r]) for r in order), tuple(shared if share else [0] * len(shared))
+    )
+
+
 def bucket(n: int) -> int:
     """The length that n tokens are padded to on a GPU: eight lengths from one power of two to the next.
 
@@ -71,13 +100,20 @@ def _pruned(samples: Sequence[Sample]) -> tuple[list[tuple[int, ...]], list[_Tar
     """
     rows, targets = [], []
     for sample in samples:
-        place = np.flatnonzero(sample.is_target[1:])
-        if place.size:
-            fed = sample.input_ids[: int(place[-1]) + 1]
+        if fed := _fed(sample):
+            place = np.flatnonzero(sample.is_target[1:])
             token = np.array(sample.input_ids[1 : len(fed) + 1], np.int64)[place]
             rows.append(fed)
             targets.append((place, token))
     return rows, targets
+
+
+def _fed(sample: Sample) -> tuple[int, ...]:
+    """The tokens of a row before its last target; none of a row without one."""
+    last = len(sample.is_target) - 1
+    while last > 0 and not sample.is_target[last]:
+        last -= 1
+    return sample.input_ids[: max(0, last)]
 
 
 def _cuts(lengths: Sequence[int], shared: Sequence[int], most: int) -> list[int]:

@@ -20,9 +20,15 @@ from whoamai.samples import Conversation
 def write_messages(conversations: Iterable[Conversation], path: Path) -> None:
     """One {"messages": [{"role", "content"}, …]} a line (OpenAI's form), complete or not at all.
 
-    Gzipped where the name ends in .gz. Raises OutputError where the file exists or cannot be written.
+    Gzipped where the name ends in .gz; its folder is made if need be. Raises OutputError where the file
+    exists or cannot be written.
     """
-    with complete_file(checked_out(path, (), overwrite=False)) as file:
+    path = checked_out(path, (), overwrite=False)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    with complete_file(path) as file:
         for conversation in conversations:
             row = {"messages": conversation.as_chat()}
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))

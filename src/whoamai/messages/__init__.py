@@ -37,6 +37,14 @@ def later(text: str) -> str:
     return text
 
 
+def joined(*sentences: str) -> str:
+    """Sentences one after the other: a space between them, but none after a full stop as wide as one."""
+    text = ""
+    for sentence in filter(None, sentences):
+        text += ("" if not text or text[-1] in "。！？" else " ") + sentence
+    return text
+
+
 @contextmanager
 def use_language(code: str) -> Iterator[None]:
     """Show messages in `code` ("zh" or "en") inside the with-block."""

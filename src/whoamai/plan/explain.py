@@ -155,6 +155,7 @@ def choice_for(
         longest_row=wanted.longest_row if wanted else longest,
         step_tokens=wanted.step_tokens if wanted else size.tokens or longest * (size.rows or 1),
         target_share=wanted.target_share if wanted else _UNKNOWN_TARGET_SHARE,
+        computed_at=wanted.computed_at if wanted else None,
     )
 
 
@@ -277,13 +278,15 @@ def _device_plan(
     wanted: Demands | None,
     prepared: Prepared | None,
 ) -> DevicePlan:
-    time = None
-    if wanted and prepared and choice.fits:
+    time = computed = None
+    if wanted:
+        computed = wanted.computed_at(choice.tokens_per_pass)
+    if wanted and prepared and computed and choice.fits:
         time = expected_time(
             arch,
             config,
             device,
-            computed_tokens=wanted.computed,
+            computed_tokens=computed,
             targets=wanted.targets,
             steps=prepared.schedule.total,
             gradient_checkpointing=choice.gradient_checkpointing,
@@ -299,6 +302,7 @@ def _device_plan(
         gradient_checkpointing=choice.gradient_checkpointing,
         dtype=choice.dtype,
         why=choice.why,
+        computed_tokens=computed,
         parts=choice.memory.parts,
         seconds=time.seconds if time else None,
         tokens_per_second=time.tokens_per_second if time else None,

@@ -114,7 +114,8 @@ class PackingFacts:
 class DevicePlan:
     """How a device would do it: what is needed at the worst moment, what was chosen and why, how long.
 
-    seconds: None where the rows are not known, or it does not fit.
+    computed_tokens: over the whole run, with so many tokens a pass; None where the rows are not known.
+    seconds: None there too, and where it does not fit.
     """
 
     name: str
@@ -127,6 +128,7 @@ class DevicePlan:
     gradient_checkpointing: bool
     dtype: str
     why: str
+    computed_tokens: int | None
     parts: tuple[MemoryPart, ...]
     seconds: float | None
     tokens_per_second: float | None

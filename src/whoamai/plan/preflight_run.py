@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from whoamai.config import RunConfig
+from whoamai.engine.checkpoint import find_checkpoints
 from whoamai.messages import tr
 from whoamai.plan.architecture import lora_parameters
 from whoamai.plan.preflight_facts import Facts, PreflightFinding, finding, places, size
@@ -325,7 +327,8 @@ def disk(facts: Facts) -> Iterator[PreflightFinding]:
     else:
         trained = sum(n for _, n in lora_parameters(arch, facts.config.lora))
         result, merged = 4 * trained, stored
-    kept, checkpoint = _checkpoints(facts), trained * _CHECKPOINT_BYTES
+    checkpoint = trained * _CHECKPOINT_BYTES
+    kept = max(1, _checkpoints(facts) - (_written(facts.work_dir) if facts.resume else 0))
     needed = kept * checkpoint + result
     text = tr(
         "{needed} are needed for {n} checkpoints of {checkpoint} and the result, {free} are free in "
@@ -341,6 +344,11 @@ def disk(facts: Facts) -> Iterator[PreflightFinding]:
     if needed + merged > free:
         text += " " + tr("A merged model would need {merged} more.").format(merged=size(merged))
         yield finding("disk", text, severity="warns")
+
+
+def _written(work_dir: Path) -> int:
+    """Checkpoints that are there already, and give way to new ones."""
+    return len(find_checkpoints(work_dir).paths)
 
 
 def _checkpoints(facts: Facts) -> int:

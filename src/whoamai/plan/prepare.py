@@ -6,12 +6,12 @@ data files ─▶ conversations ─▶ rows of token ids ─▶ which rows make 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from whoamai.config import RunConfig
 from whoamai.data.encode import Encoded, Encoding, encode
-from whoamai.data.prefix_tree import statistics
+from whoamai.data.packing import StepShape, shape_of_step
 from whoamai.data.readers import read_conversations
 from whoamai.data.replace import replace_names
 from whoamai.data.steps import StepSize
@@ -43,7 +43,8 @@ class Demands:
 
     longest_row: tokens of the longest row. step_tokens: tokens computed in the largest optimizer step.
     tokens, computed, targets: over the whole run; `computed` counts what rows of a step share once,
-    unless train.share_prefixes is off.
+    unless train.share_prefixes is off, where each step is computed at once. Tokens are those fed in: of
+    each row all but its last target and what is behind it.
     """
 
     longest_row: int
@@ -51,6 +52,14 @@ class Demands:
     tokens: int
     computed: int
     targets: int
+    shapes: tuple[StepShape, ...] = field(default=(), repr=False)
+
+    def computed_at(self, tokens_per_pass: int) -> int:
+        """Tokens computed over the whole run where so many go through the model at once.
+
+        What rows share is computed again in each pass that a step is cut into.
+        """
+        return sum(shape.computed(tokens_per_pass) for shape in self.shapes)
 
     @property
     def target_share(self) -> float:
@@ -149,18 +158,19 @@ def schedule_for(config: RunConfig, lengths: Sequence[int]) -> Schedule:
 
 def demands(prepared: Prepared, config: RunConfig) -> Demands:
     """What the steps of this run ask of a device. Expects at least one row."""
-    samples = prepared.encoded.samples
-    rows = [sample.input_ids for sample in samples]
-    targets = [sum(sample.is_target) for sample in samples]
-    tokens = computed = largest = n_targets = 0
-    for step in prepared.schedule.steps:
-        tree = statistics([rows[i] for i in step])
-        now = tree.nodes if config.train.share_prefixes else tree.tokens
-        largest = max(largest, now)
-        tokens += tree.tokens
-        computed += now
-        n_targets += sum(targets[i] for i in step)
-    return Demands(max(map(len, rows)), largest, tokens, computed, n_targets)
+    samples, steps = prepared.encoded.samples, prepared.schedule.steps
+    share = config.train.share_prefixes
+    shapes = tuple(shape_of_step([samples[i] for i in step], share=share) for step in steps)
+    at_once = [shape.computed(sum(shape.lengths)) for shape in shapes]
+    targets = [sum(sample.is_target[1:]) for sample in samples]
+    return Demands(
+        longest_row=max(max(shape.lengths, default=1) for shape in shapes),
+        step_tokens=max(at_once),
+        tokens=sum(sum(shape.lengths) for shape in shapes),
+        computed=sum(at_once),
+        targets=sum(targets[i] for step in steps for i in step),
+        shapes=shapes,
+    )
 
 
 def _tell(encoded: Encoded, config: RunConfig, events: Events | None) -> None:

@@ -342,7 +342,9 @@ def _stop_behind(ending: str, tokenizer: Any, folder: Path) -> None:
         return
     file = folder / "generation_config.json"
     settings = read_json_object(file) if file.is_file() else {}
-    known = settings.get("eos_token_id", read_json_object(folder / "config.json").get("eos_token_id"))
+    known = settings.get(
+        "eos_token_id", read_json_object(folder / "config.json").get("eos_token_id")
+    )
     stops = known if isinstance(known, list) else [] if known is None else [known]
     settings["eos_token_id"] = list(dict.fromkeys([*stops, number]))
     file.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", "utf-8")
