@@ -391,5 +391,6 @@ def test_data_without_a_name_to_see_is_refused(run, tmp_path: Path):
     refused(run("data", "make", tmp_path / "d", "--name", " "), "--name")
 
 
-def test_data_for_a_folder_that_is_missing_is_refused(run, tmp_path: Path):
+def test_data_for_a_folder_that_cannot_be_made_is_refused(run, tmp_path: Path):
+    (tmp_path / "no").write_text("a file")
     refused(run("data", "make", tmp_path / "no" / "d", "--name", "A"), "cannot be written")

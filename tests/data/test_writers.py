@@ -55,9 +55,9 @@ def test_a_file_that_exists_is_not_replaced(tmp_path: Path):
     assert (tmp_path / "out.jsonl").read_text() == "mine"
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path):
-    with pytest.raises(OutputError, match="cannot be written: No such file"):
-        write_messages([ROW], tmp_path / "no" / "out.jsonl")
+def test_a_folder_that_is_missing_is_made(tmp_path: Path):
+    write_messages([ROW], tmp_path / "no" / "such" / "out.jsonl")
+    assert (tmp_path / "no" / "such" / "out.jsonl").read_text().startswith('{"messages"')
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path):

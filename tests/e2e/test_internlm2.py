@@ -46,8 +46,13 @@ def run(*arguments: object) -> str:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "internlm2"
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "max_position_embeddings": 2048}
-    return save_internlm2(folder, initializer_range=0.1, **sizes)
+    return save_internlm2(
+        folder,
+        hidden_size=64,
+        intermediate_size=128,
+        max_position_embeddings=2048,
+        initializer_range=0.1,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def linear_layers(model: Any) -> set[str]:
 
 def layers_read_past(model: Any) -> set[str]:
     """Linear layers on which an adapter is not possible, because the class does not call them."""
-    if model.config.model_type not in _READ_PAST_IN:
+    if getattr(getattr(model, "config", None), "model_type", None) not in _READ_PAST_IN:
         return set()
     return _last_parts(model) & _READ_PAST
 
