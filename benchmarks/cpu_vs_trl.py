@@ -117,7 +117,7 @@ def run_ours(
     whole: bool = False,
 ) -> tuple[float, list[StepReport]]:
     """(seconds of all steps, their reports)."""
-    settings = TrainSettings(tokens_per_pass=1536, share_prefixes=share)
+    settings = TrainSettings(tokens_per_pass=4096, share_prefixes=share)
     trainer = Trainer(
         tuned_copy(chat),
         samples,

@@ -11,7 +11,7 @@ from whoamai.config import LoraSettings, ModelSettings, RunConfig, TrainSettings
 from whoamai.data.packing import bucket
 from whoamai.plan.architecture import architecture_of
 from whoamai.plan.choose import (
-    CPU_SIZES,
+    MOST_TOKENS,
     SHARE_OF_FREE,
     WORTH_WITHOUT_CHECKPOINTING,
     Choice,
@@ -54,14 +54,11 @@ def test_no_more_tokens_are_taken_than_a_step_holds():
 
 def test_on_the_cpu_few_tokens_are_enough():
     found = chosen(machine(64, "cpu"), arch=TINY)
-    assert found.tokens_per_pass == CPU_SIZES[0] == 512
+    assert found.tokens_per_pass == MOST_TOKENS["cpu"] == 4096
 
 
-def test_on_the_cpu_a_longer_row_is_a_part_of_its_own_and_the_others_stay_small():
-    found = chosen(machine(64, "cpu"), arch=TINY, longest_row=5_000)
-    assert found.tokens_per_pass == 512
-    shorter = chosen(machine(64, "cpu"), arch=TINY, longest_row=500)
-    assert found.memory.total > shorter.memory.total
+def test_the_longest_row_is_computed_whole_even_where_it_is_longer_than_useful():
+    assert chosen(machine(64, "cpu"), arch=TINY, longest_row=5_000).tokens_per_pass == 5_000
 
 
 def test_with_less_room_fewer_tokens_are_taken_and_then_checkpointing():
@@ -218,7 +215,7 @@ def test_more_memory_never_makes_it_slower(
     if small.fits and small.gradient_checkpointing == large.gradient_checkpointing:
         assert small.tokens_per_pass <= large.tokens_per_pass
     for found in (small, large):
-        assert found.tokens_per_pass >= (longest if device == "cuda" else min(longest, 512))
+        assert found.tokens_per_pass >= longest
         assert found.tokens_per_pass <= max(longest, step)
         assert not found.fits or found.memory.total <= SHARE_OF_FREE * (gib + more) * GIB
 

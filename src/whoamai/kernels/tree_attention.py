@@ -5,13 +5,14 @@
 
 `position` is depth, so a window counts the tokens of a row and never what lies between them in the pack.
 
-Three ways to compute it, by what is there:
+Four ways to compute it, by what is there:
 
     CUDA, bfloat16 or float16   FlexAttention, which skips blocks of 128 x 128 that nobody sees
-    elsewhere                   scaled_dot_product_attention with the rule as a mask of T · T
+    CPU                         SDPA for stretches of 128 queries, each with the keys it sees
+    elsewhere                   SDPA (scaled_dot_product_attention) with the rule as a mask of T · T
     logits capped, or sinks     written out with a boolean mask; SDPA knows neither
 
-and a fourth, `reference_attention`, which follows each path with a loop, to check the others by.
+and a fifth, `reference_attention`, which follows each path with a loop, to check the others by.
 
 Shapes: B is 1 (a pack is one sequence), H heads of the query, G of the keys and values (H a multiple of
 it), T tokens, D numbers a head, E numbers a head of the values (mostly D).
@@ -19,6 +20,7 @@ it), T tokens, D numbers a head, E numbers a head of the values (mostly D).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -29,6 +31,7 @@ import torch.nn.functional as F
 
 BLOCK = 128  # tokens on each side of a block of FlexAttention's mask
 _FLEX_FROM = 128  # queries
+QUERIES = 128  # of a stretch on the CPU
 
 
 def tree_mask_TT(
@@ -41,6 +44,16 @@ def tree_mask_TT(
     if window is not None:
         mask_TT &= position_T[:, None] - position_T[None, :] < window
     return mask_TT
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Q queries from `start` to `stop`, the K keys that any of them sees, 0 or -inf for each pair."""
+
+    start: int
+    stop: int
+    keys_K: torch.Tensor
+    bias_QK: torch.Tensor
 
 
 class Tree:
@@ -85,6 +98,36 @@ class Tree:
             self._made[key] = bias_TT.masked_fill_(~mask_TT, float("-inf"))
         return self._made[key]
 
+    def stretches(
+        self, window: int | None, device: torch.device, dtype: torch.dtype
+    ) -> list[Stretch]:
+        """The queries QUERIES at a time, each time with the keys that any of them sees.
+
+        Depth first, these are the path above the stretch and the stretch itself. With stretches of 5,
+        rows A, B, C of docs/design.md give S S S Q1 a, and then S S S Q1 (a b b Q2 c): the first leaf a
+        has ended before. So the work of a token grows with its depth, not with the pack's length.
+        """
+        window = self._felt(window)
+        key = (("stretches", dtype), window, device)
+        if key not in self._made:
+            self._made[key] = [
+                self._stretch(start, min(start + QUERIES, len(self)), window, device, dtype)
+                for start in range(0, len(self), QUERIES)
+            ]
+        return self._made[key]
+
+    def _stretch(
+        self, start: int, stop: int, window: int | None, device: torch.device, dtype: torch.dtype
+    ) -> Stretch:
+        end_T, position_T = self._subtree_end_T, self._position_T
+        keys_K = (end_T[:stop] > start).nonzero().flatten()
+        query_Q1 = torch.arange(start, stop)[:, None]
+        seen_QK = (keys_K <= query_Q1) & (query_Q1 < end_T[keys_K])
+        if window is not None:
+            seen_QK &= position_T[query_Q1] - position_T[keys_K] < window
+        bias_QK = torch.zeros(seen_QK.shape, dtype=dtype).masked_fill_(~seen_QK, float("-inf"))
+        return Stretch(start, stop, keys_K.to(device), bias_QK.to(device))
+
     def block_mask(self, window: int | None, device: torch.device) -> Any:
         """The rule as FlexAttention's BlockMask on `device`."""
         window = self._felt(window)
@@ -124,11 +167,37 @@ def tree_attention(
         mask_TT = tree.mask_TT(window, query.device)
         more = {"dropout": dropout, "softcap": softcap, "sinks_H": sinks_H}
         return written_out(query, key, value, mask_TT, scaling=scaling, **more)
-    bias_TT = tree.bias_TT(window, query.device, query.dtype)
     key, value = _for_each_head(key, query.shape[1]), _for_each_head(value, query.shape[1])
+    if query.device.type == "cpu" and len(tree) > QUERIES:
+        return _in_stretches(query, key, value, tree, window, scaling, dropout)
+    bias_TT = tree.bias_TT(window, query.device, query.dtype)
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=bias_TT, dropout_p=dropout, scale=scaling
     )
+
+
+def _in_stretches(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    tree: Tree,
+    window: int | None,
+    scaling: float,
+    dropout: float,
+) -> torch.Tensor:
+    """Each stretch of queries with the keys it sees, and no others: 1 H T E."""
+    parts = [
+        F.scaled_dot_product_attention(
+            query[:, :, part.start : part.stop],
+            key.index_select(2, part.keys_K),
+            value.index_select(2, part.keys_K),
+            attn_mask=part.bias_QK,
+            dropout_p=dropout,
+            scale=scaling,
+        )
+        for part in tree.stretches(window, query.device, query.dtype)
+    ]
+    return torch.cat(parts, dim=2)
 
 
 def written_out(

@@ -1,8 +1,8 @@
 """What is left "auto": tokens at once, checkpointing and precision; the fastest that fits the memory.
 
-Checkpointing costs a third forward pass, so it comes second; more tokens at once are faster up to some
-thousands on a GPU, and no faster on a CPU, where what is computed should stay in the cache. None of the
-three changes what is learned.
+Checkpointing costs a third forward pass, so it comes second. More tokens at once are faster up to some
+thousands: a GPU is kept busy, and more of what rows share is computed once. None of the three changes
+what is learned.
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from whoamai.config import LoraSettings, RunConfig
 from whoamai.data.packing import bucket
 from whoamai.errors import ModelError
 from whoamai.messages import joined, tr
-from whoamai.plan.architecture import Architecture, architecture_of, lora_parameters
+from whoamai.plan.architecture import Architecture, architecture_of
 from whoamai.plan.machine import GIB, Card, Machine
 from whoamai.plan.memory import MemoryPlan, memory
 
 # Of the free memory, what a plan may take: estimates are off by some percent, and memory has gaps.
 SHARE_OF_FREE = 0.9
 # The most tokens at once that still make it faster.
-MOST_TOKENS = {"cuda": 16384, "mps": 4096}
-# What is compared on a CPU; the first where rows share nothing.
-CPU_SIZES = (512, 1024, 1536, 2048, 4096)
+MOST_TOKENS = {"cuda": 16384, "mps": 4096, "cpu": 4096}
 # Below so many a GPU is idle for longer than checkpointing would take.
 WORTH_WITHOUT_CHECKPOINTING = {"cuda": 1024, "mps": 512, "cpu": 0}
 
@@ -49,13 +47,11 @@ def choose(
     longest_row: int,
     step_tokens: int,
     target_share: float,
-    computed_at: Callable[[int], int] | None = None,
 ) -> Choice:
     """The fastest that fits `machine_or_card`; what the config fixes is taken as it is.
 
     `longest_row`: its tokens, since a row is computed whole. `step_tokens`: those computed in the
     largest optimizer step; more at once are of no use. `target_share`: targets for a computed token.
-    `computed_at`: the tokens computed over the run where so many go at once; on a CPU it decides.
     """
     dtype = chosen_dtype(config, machine_or_card)
     device, room = machine_or_card.device_type, int(SHARE_OF_FREE * machine_or_card.free_bytes)
@@ -76,15 +72,14 @@ def choose(
             device_type=device,
         )
 
-    cheapest = _cheapest_on_cpu(arch, config, step_tokens, computed_at)
-    for tokens, checkpointing in _candidates(config, device, longest_row, step_tokens, cheapest):
+    for tokens, checkpointing in _candidates(config, device, longest_row, step_tokens):
         plan = needed(tokens, checkpointing)
         if plan.total <= room:
             why = _why(
                 config, tokens, checkpointing, plan, machine_or_card, (longest_row, step_tokens)
             )
             return Choice(tokens, checkpointing, dtype, plan, True, why)
-    tokens, checkpointing = _smallest(config, device, longest_row)
+    tokens, checkpointing = _smallest(config, longest_row)
     plan = needed(tokens, checkpointing)
     why = _why_not(config, plan, machine_or_card, lambda of: needed(tokens, checkpointing, of))
     return Choice(tokens, checkpointing, dtype, plan, False, why)
@@ -125,11 +120,11 @@ def chosen_dtype(config: RunConfig, machine_or_card: Machine | Card) -> str:
 
 
 def _candidates(
-    config: RunConfig, device: str, longest_row: int, step_tokens: int, cheapest_on_cpu: int
+    config: RunConfig, device: str, longest_row: int, step_tokens: int
 ) -> Iterator[tuple[int, bool]]:
     """(tokens at once, checkpointing)."""
     fixed = config.train.gradient_checkpointing
-    sizes = list(_sizes(config, device, longest_row, step_tokens, cheapest_on_cpu))
+    sizes = list(_sizes(config, device, longest_row, step_tokens))
     worth = min(WORTH_WITHOUT_CHECKPOINTING[device], sizes[0])
     if fixed is not True:
         yield from ((tokens, False) for tokens in sizes if fixed is False or tokens >= worth)
@@ -139,15 +134,10 @@ def _candidates(
         yield from ((tokens, False) for tokens in sizes if tokens < worth)
 
 
-def _sizes(
-    config: RunConfig, device: str, longest_row: int, step_tokens: int, cheapest_on_cpu: int
-) -> Iterator[int]:
+def _sizes(config: RunConfig, device: str, longest_row: int, step_tokens: int) -> Iterator[int]:
     """Tokens at once, the most first: what a step holds or MOST_TOKENS, down to the longest row."""
     if isinstance(config.train.tokens_per_pass, int):
         yield config.train.tokens_per_pass
-        return
-    if device == "cpu":  # a longer row is a part of its own
-        yield max(1, min(max(step_tokens, longest_row), cheapest_on_cpu))
         return
     least = max(1, longest_row)
     most = max(least, min(step_tokens, MOST_TOKENS[device]))
@@ -161,37 +151,16 @@ def _sizes(
         yield least
 
 
-def _cheapest_on_cpu(
-    arch: Architecture,
-    config: RunConfig,
-    step_tokens: int,
-    computed_at: Callable[[int], int] | None,
-) -> int:
-    """Tokens at once with the least work: few make attention cheap, more let more be shared.
-
-    There the mask of a pack of T tokens is T × T, whatever is seen: the work of a computed token is that
-    of the layers and 12 · layers · Q · T for attention (plan/speed.py's terms, with all T).
-    """
-    sizes = [size for size in CPU_SIZES if size == CPU_SIZES[0] or size < 2 * step_tokens]
-    if computed_at is None or len(sizes) == 1:
-        return sizes[0]
-    adapter = sum(n for _, n in lora_parameters(arch, config.lora)) if config.lora else 0
-    layers = (4 if config.lora else 6) * arch.linear_parameters + 6 * adapter
-    attention = 12 * arch.layers * arch.heads * arch.head_dim
-    return min(sizes, key=lambda size: computed_at(size) * (layers + attention * size))
-
-
 def _bucket_below(size: int) -> int:
     """The next smaller length that packs are padded to; 0 below the smallest."""
     power = 1 << (size - 1).bit_length() >> 1
     return size - max(bucket(1), power // 8)
 
 
-def _smallest(config: RunConfig, device: str, longest_row: int) -> tuple[int, bool]:
+def _smallest(config: RunConfig, longest_row: int) -> tuple[int, bool]:
     """What needs the least memory of all that the config leaves open."""
     fixed_tokens, fixed = config.train.tokens_per_pass, config.train.gradient_checkpointing
-    least = min(longest_row, CPU_SIZES[0]) if device == "cpu" else longest_row
-    tokens = fixed_tokens if isinstance(fixed_tokens, int) else max(1, least)
+    tokens = fixed_tokens if isinstance(fixed_tokens, int) else max(1, longest_row)
     return tokens, fixed is not False
 
 
@@ -231,7 +200,7 @@ def _why_tokens(
         return tr("{tokens:,} tokens a pass, as the config says.")
     if tokens >= step_tokens:
         return tr("{tokens:,} tokens a pass: a whole optimizer step at once.")
-    if device.device_type == "cpu" or tokens == MOST_TOKENS[device.device_type]:
+    if tokens == MOST_TOKENS[device.device_type]:
         return tr("{tokens:,} tokens a pass: more would not be faster.")
     if tokens <= longest_row:
         return tr("{tokens:,} tokens a pass: the longest row, which is computed whole.")

@@ -155,7 +155,6 @@ def choice_for(
         longest_row=wanted.longest_row if wanted else longest,
         step_tokens=wanted.step_tokens if wanted else size.tokens or longest * (size.rows or 1),
         target_share=wanted.target_share if wanted else _UNKNOWN_TARGET_SHARE,
-        computed_at=wanted.computed_at if wanted else None,
     )
 
 
