@@ -52,8 +52,16 @@ class Stretch:
 
     start: int
     stop: int
+    first_key: int
     keys_K: torch.Tensor
     bias_QK: torch.Tensor
+
+    def of(self, keys_BHTD: torch.Tensor) -> torch.Tensor:
+        """Keys or values that are seen. Where they lie in one piece they are a view and no copy."""
+        first, n = self.first_key, len(self.keys_K)
+        if first + n == self.stop:  # all up to the stretch's end
+            return keys_BHTD[:, :, first : self.stop]
+        return keys_BHTD.index_select(2, self.keys_K)
 
 
 class Tree:
@@ -126,7 +134,7 @@ class Tree:
         if window is not None:
             seen_QK &= position_T[query_Q1] - position_T[keys_K] < window
         bias_QK = torch.zeros(seen_QK.shape, dtype=dtype).masked_fill_(~seen_QK, float("-inf"))
-        return Stretch(start, stop, keys_K.to(device), bias_QK.to(device))
+        return Stretch(start, stop, int(keys_K[0]), keys_K.to(device), bias_QK.to(device))
 
     def block_mask(self, window: int | None, device: torch.device) -> Any:
         """The rule as FlexAttention's BlockMask on `device`."""
@@ -189,8 +197,8 @@ def _in_stretches(
     parts = [
         F.scaled_dot_product_attention(
             query[:, :, part.start : part.stop],
-            key.index_select(2, part.keys_K),
-            value.index_select(2, part.keys_K),
+            part.of(key),
+            part.of(value),
             attn_mask=part.bias_QK,
             dropout_p=dropout,
             scale=scaling,

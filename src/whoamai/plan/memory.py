@@ -174,7 +174,16 @@ class _Run:
     @property
     def dense_mask(self) -> bool:
         """Is attention computed with a boolean mask of tokens × tokens (kernels/tree_attention.py)?"""
-        return not (self.device_type == "cuda" and self.dtype == "bfloat16")
+        return not self.in_stretches and not (
+            self.device_type == "cuda" and self.dtype == "bfloat16"
+        )
+
+    @property
+    def in_stretches(self) -> bool:
+        """Does each stretch of queries get only the keys it sees? What rows share is copied for it, so
+        that packs that share much take more than is counted here.
+        """
+        return self.device_type == "cpu" and self.arch.model_type != "gemma2"
 
 
 # ---- what is there all the time ------------------------------------------------------------------
@@ -342,8 +351,9 @@ def _kept_by_attention(run: _Run, queries: int, keys: int) -> int:
     With a mask keys and values are repeated for each query head. Where one layer makes all three
     together, the values are a view of all of it.
     """
-    if run.dense_mask:
-        return 4 * queries if run.arch.kv_heads > 1 else 2 * queries + 2 * keys
+    if run.dense_mask or run.in_stretches:
+        parts = queries if run.in_stretches else 0  # the stretches' outputs, and all put together
+        return parts + (4 * queries if run.arch.kv_heads > 1 else 2 * queries + 2 * keys)
     whole = any(linear.name in ("wqkv", "qkv_proj") for linear in run.arch.linears)
     return 2 * queries + 2 * keys + (queries + keys if whole else 0)
 
