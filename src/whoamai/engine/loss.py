@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from whoamai.data.loader import pad
 from whoamai.kernels.linear_cross_entropy import linear_cross_entropy
-from whoamai.model.tree import forward_arguments, hidden_states
+from whoamai.model.tree import base_model, forward_arguments, hidden_states
 from whoamai.samples import Batch, Pack, Sample
 
 
@@ -25,7 +25,7 @@ def pack_loss(model: Any, pack: Pack, *, whole: bool) -> torch.Tensor:
 
         place_N  4 4 7      places_U  4 7      index_N  0 0 1
     """
-    base = _base(model)
+    base = base_model(model)
     token_N, weight_N = pack.token_N.to(base.device), pack.weight_N.to(base.device)
     places_U, index_N = pack.place_N.unique_consecutive(return_inverse=True)
     places_U, index_N = places_U.to(base.device), index_N.to(base.device)
@@ -44,7 +44,7 @@ def batch_loss(model: Any, batch: Batch, *, whole: bool) -> torch.Tensor:
     The head makes N rows of the vocabulary instead of R · T. With `whole`, for a class that changes its
     logits (see changes_logits), all are computed and the N rows taken from them.
     """
-    base = _base(model)
+    base = base_model(model)
     row_N, position_N = batch.row_N.to(base.device), batch.position_N.to(base.device)
     token_N, inputs = batch.token_N.to(base.device), _inputs(base, batch)
     if whole:
@@ -64,7 +64,7 @@ def changes_logits(model: Any, sample: Sample) -> bool:
     Found by watching the head while the model runs over `sample`: exact for any class, and for logits
     so small that capping them would hardly show. Without dropout (in eval mode), or two runs differ.
     """
-    base = _base(model)
+    base = base_model(model)
     inputs = _inputs(base, pad([sample]))
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     head = base.get_output_embeddings()
@@ -84,11 +84,6 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Equal but for rounding: two runs need not add up in the same order on every device."""
     tolerance = 8 * torch.finfo(a.dtype).eps
     return a.shape == b.shape and bool((a - b).norm() <= tolerance * b.norm())
-
-
-def _base(model: Any) -> Any:
-    """The transformers model inside a peft model."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _inputs(base: Any, batch: Batch) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from whoamai.engine.schedule import Schedule
 from whoamai.errors import ModelError
 from whoamai.events import Events, Note
 from whoamai.messages import tr
-from whoamai.model.tree import can_fork, tree_attention_on
+from whoamai.model.tree import base_model, can_fork, tree_attention_on
 from whoamai.samples import Batch, Pack, Sample
 
 # A single bad step is skipped; so many in a row are no accident.
@@ -200,11 +200,11 @@ class Trainer:
         """
         while True:
             parts = self._parts(rows)
-            try:
+            with suppress(torch.OutOfMemoryError):
                 return parts, self._add_gradients(parts.parts)
-            except torch.OutOfMemoryError:
-                self.optimizer.zero_grad(set_to_none=True)
-                self._smaller(parts.parts)
+            # Not while the error is handled: it holds on to what was computed.
+            self.optimizer.zero_grad(set_to_none=True)
+            self._smaller(parts.parts)
 
     def _parts(self, rows: Sequence[Sample]) -> _Parts:
         start = time.monotonic()
@@ -308,6 +308,5 @@ def rows_beyond_context(model: Any, samples: Sequence[Sample]) -> list[int]:
 
     They would be trained at positions the model does not know; none where the config gives no limit.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    limit = getattr(base.config.get_text_config(), "max_position_embeddings", None)
+    limit = getattr(base_model(model).config.get_text_config(), "max_position_embeddings", None)
     return [i for i, s in enumerate(samples) if limit and len(s.input_ids) > limit]

@@ -34,13 +34,13 @@ def hidden_states(model: Any, pack: Pack, *, dense: bool = False) -> torch.Tenso
     `model` may be a peft model. The backward pass, too, must come inside: checkpointed layers are
     computed again in it. `dense` keeps to masks of T x T, where FlexAttention would be used.
     """
-    decoder = _base(model).get_decoder()
+    decoder = base_model(model).get_decoder()
     return decoder(**forward_arguments(model, pack, dense=dense)).last_hidden_state[0]
 
 
 def forward_arguments(model: Any, pack: Pack, *, dense: bool = False) -> dict[str, Any]:
     """What the transformers model, or its decoder, is called with for one pack."""
-    device = _base(model).device
+    device = base_model(model).device
     return {
         "input_ids": pack.input_ids_T[None].to(device, non_blocking=True),
         "position_ids": pack.position_T[None].to(device, non_blocking=True),
@@ -58,7 +58,7 @@ def tree_attention_on(model: Any) -> Iterator[None]:
 
     Raises ModelError where the model's class cannot be told which attention to use.
     """
-    base = _base(model)
+    base = base_model(model)
     before = _implementations(base.config)
     if not getattr(base, "_can_set_attn_implementation", lambda: True)():
         raise ModelError(tr("its class does not let its attention be replaced"))
@@ -72,7 +72,7 @@ def tree_attention_on(model: Any) -> Iterator[None]:
         base.set_attn_implementation(before)
 
 
-def _base(model: Any) -> Any:
+def base_model(model: Any) -> Any:
     """The transformers model inside a peft model."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
@@ -106,7 +106,7 @@ def can_fork(model: Any, *, longest: int = 2048) -> str | None:
     window of the config that such a row could feel (twice as deep), and no deeper. Runs without dropout;
     the model is left as it was. Raises OutOfMemoryError, like any forward pass.
     """
-    base = _base(model)
+    base = base_model(model)
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

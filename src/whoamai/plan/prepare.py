@@ -14,13 +14,14 @@ from whoamai.data.encode import Encoded, Encoding, encode
 from whoamai.data.packing import StepShape, shape_of_step
 from whoamai.data.readers import read_conversations
 from whoamai.data.replace import replace_names
+from whoamai.data.sources import find_sources
 from whoamai.data.steps import StepSize
 from whoamai.data.templates import ChatTemplate
 from whoamai.data.xtuner_encoding import XTunerEncoding
 from whoamai.engine.schedule import Schedule, make_schedule
 from whoamai.errors import DataError, SettingError
 from whoamai.events import Events, Note
-from whoamai.messages import tr
+from whoamai.messages import joined, tr
 from whoamai.samples import Conversation
 
 _SHOWN_PLACES = 3
@@ -111,6 +112,13 @@ def read_data(config: RunConfig) -> Sequence[Conversation]:
                 "data.data_path=my_data.jsonl; whoamai data make writes one."
             )
         )
+    try:
+        find_sources(data.files)
+    except DataError as error:
+        cure = tr(
+            "Set data.data_path to your conversations; whoamai data make --name NAME FILE writes some."
+        )
+        raise DataError(joined(str(error), cure)) from None
     conversations = read_conversations(data.files, seed=config.train.seed, allow=config.allow)
     known = {"name": data.name, "author": data.author}
     values = {key: value for key, value in known.items() if value}
