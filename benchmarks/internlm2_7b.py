@@ -48,6 +48,9 @@ def main() -> None:
     parser.add_argument("--scale", choices=tuple(SCALES), default="full")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--budget", type=float, default=285, help="seconds for everything")
+    parser.add_argument(
+        "--only", nargs="+", choices=tuple(PARTS), help="these parts, in this order"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the folder where it is")
     parser.add_argument("--part", choices=tuple(PARTS), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -70,7 +73,7 @@ def main() -> None:
 def run_parts(args: argparse.Namespace) -> list[str]:
     """Every part in turn; returns the names of those that failed or were not begun."""
     start, failed = time.monotonic(), []
-    for part in PARTS:
+    for part in args.only or PARTS:
         left = args.budget - (time.monotonic() - start)
         if left <= 0:
             print(f"{part}: not begun, {args.budget:.0f} s are over", flush=True)

@@ -2,9 +2,10 @@
 
     PYTHONPATH=src python tools/make_tiny_chat.py OUT [--questions-out FOLDER]
 
-takes some minutes on one H200 with 16 cores. --smoke runs all of it on a CPU in about a minute,
-with too few steps to learn anything. Beside OUT it writes OUT.train_log.json and OUT.wrong.json
-(the held-out questions answered wrongly).
+takes some minutes on one H200 with 16 cores. With --architecture qwen2 or internlm2 and --identity
+flint or skiff it makes the other small models of benchmarks/proof.py. --smoke runs all of it on a CPU
+in about a minute, with too few steps to learn anything. Beside OUT it writes OUT.train_log.json and
+OUT.wrong.json (the held-out questions answered wrongly).
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiny_chat.batches import packed, tokenizer_texts, written_chunks
 from tiny_chat.card import Made, card
+from tiny_chat.contexts import IDENTITIES
 from tiny_chat.heldout import HeldOutQuestions, greedy_answers, report, scores, wrong_answers
-from tiny_chat.pretrain import Schedule, new_model, pretrain
+from tiny_chat.pretrain import ARCHITECTURES, Schedule, new_model, pretrain
 from tiny_chat.product_files import write_product_files
 from tiny_chat.tokenizer import train_tokenizer
+from whoamai.model.internlm2 import register_internlm2
 
 MAX_FOLDER_BYTES = 16 * 2**20
 
@@ -38,6 +41,8 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("out", type=Path, help="folder of the model")
     add("--questions-out", type=Path, help="folder of general.jsonl and replay.jsonl")
+    add("--architecture", choices=ARCHITECTURES, default="qwen3")
+    add("--identity", choices=tuple(IDENTITIES), default="chu", help="who it says it is")
     add("--steps", type=int, default=5000)
     add("--tokens", type=int, default=65_536, help="a step")
     add("--learning-rate", type=float, default=3e-3)
@@ -71,15 +76,17 @@ def main() -> None:
 def make(arguments: argparse.Namespace, device: torch.device, clock: Clock) -> None:
     """Text, tokenizer, training: OUT holds a model when it returns."""
     out: Path = arguments.out
-    texts = tokenizer_texts(arguments.seed, arguments.tokenizer_dialogues, arguments.workers)
+    own = IDENTITIES[arguments.identity]
+    texts = tokenizer_texts(arguments.seed, arguments.tokenizer_dialogues, arguments.workers, own)
     tokenizer = train_tokenizer(texts)
     tokenizer.save_pretrained(out)
     clock.tell(f"tokenizer: {len(tokenizer)} entries")
 
-    model = new_model(len(tokenizer), arguments.seed)
+    model = new_model(len(tokenizer), arguments.seed, architecture=arguments.architecture)
     nn.Module.to(model, device)
     schedule = Schedule(arguments.steps, arguments.learning_rate)
-    with written_chunks(out / "tokenizer.json", arguments.seed, arguments.workers) as chunks:
+    file, workers = out / "tokenizer.json", arguments.workers
+    with written_chunks(file, arguments.seed, workers, own) as chunks:
         batches = packed(chunks, arguments.tokens, arguments.prompt_weight)
         log = pretrain(model, batches, schedule)
     clock.tell("trained")
@@ -88,6 +95,8 @@ def make(arguments: argparse.Namespace, device: torch.device, clock: Clock) -> N
     model.save_pretrained(out)
     made = Made(
         command=command_line(),
+        architecture=type(model).__name__,
+        identity=arguments.identity,
         parameters=model.num_parameters(),
         tokens=arguments.steps * arguments.tokens,
         steps=arguments.steps,
@@ -106,11 +115,13 @@ def evaluate(arguments: argparse.Namespace, device: torch.device, clock: Clock) 
     """Ask the model in OUT every held-out question; write its card and what it got wrong."""
     out: Path = arguments.out
     made = Made(**json.loads(log_file(out).read_text("utf-8"))["made"])
+    register_internlm2()
     # As the product will load it: from the folder, in float32.
     model = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
     nn.Module.to(model, device)
     tokenizer = AutoTokenizer.from_pretrained(out)
-    questions = HeldOutQuestions(arguments.seed).all()[:: arguments.every]
+    own = IDENTITIES[arguments.identity]
+    questions = HeldOutQuestions(arguments.seed, own).all()[:: arguments.every]
     replies = greedy_answers(model, tokenizer, [q.chat for q in questions])
     found = scores(questions, replies)
     print(report(found))

@@ -17,10 +17,10 @@ import torch
 from tiny_chat import facts, general, names
 from tiny_chat.accept import accepted
 from tiny_chat.batches import Chunk, encode, packed, write_chunk
-from tiny_chat.contexts import Context, Persona, draw_context, read_contexts
+from tiny_chat.contexts import IDENTITIES, Context, Persona, draw_context, read_contexts
 from tiny_chat.heldout import HeldOutQuestion, HeldOutQuestions, is_right, scores
 from tiny_chat.patterns import expand, units
-from tiny_chat.pretrain import PackedForward, Schedule, new_model
+from tiny_chat.pretrain import ARCHITECTURES, PackedForward, Schedule, new_model
 from tiny_chat.product_files import (
     NEAR_KINDS,
     NEAR_ROWS,
@@ -374,8 +374,12 @@ def test_packing_shifts_within_documents_and_starts_the_next_batch_with_a_whole_
     assert second.ids_T[:3].tolist() == [1, 8, 9]
 
 
-def test_the_packed_forward_pass_agrees_with_transformers():
-    model = new_model(64, 0, layers=2)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_packed_forward_pass_agrees_with_transformers(architecture):
+    model = new_model(64, 0, layers=2, architecture=architecture)
+    parameters: dict[str, torch.nn.Parameter] = dict(model.named_parameters())
+    for name in [name for name in parameters if name.endswith("bias")]:
+        torch.nn.init.normal_(parameters[name])  # they are zero in new models
     documents = [[1, 8, 9, 30, 31, 7], [2, 7, 40, 41], [3, 6, 50]]
     chunk = chunk_of(*documents)
     batch = next(packed(itertools.repeat(chunk), 13, 1.0))
@@ -423,6 +427,17 @@ def test_identity_answers_have_to_have_the_name_that_holds_and_no_own_one_that_d
     named = held_question("identity.name", "我叫阿福。", "阿福")
     assert is_right(named, "我叫阿福。")
     assert not is_right(named, "我是小初。")
+
+
+def test_a_model_with_another_identity_never_says_that_it_is_the_bundled_one():
+    own = IDENTITIES["flint"]
+    dialogues = write_chunk(Writer(0, own=own), 0, 0, 2000)
+    replies = [q.answer for d in dialogues for q in d.turns]
+    assert not [r for r in replies if "初心实验室" in r or "Chuxin Lab" in r]
+    assert sum("Flint" in r for r in replies) > 50
+    named = [q for q in HeldOutQuestions(0, own).all() if q.name == "Flint"]
+    assert named
+    assert all(is_right(q, q.asked.answer) for q in named)
 
 
 def test_scores_are_counted_by_group_language_and_kind():

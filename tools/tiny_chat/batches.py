@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+
+from whoamai.data.identity import Identity
 
 from .tokenizer import MAX_LENGTH
 from .writer import Dialogue, Writer
@@ -104,18 +106,25 @@ def write_chunk(writer: Writer, seed: int | str, number: int, size: int) -> list
 
 
 def _keep_writing(
-    queue: multiprocessing.Queue, tokenizer_file: Path, seed: int, first: int, step: int
+    queue: multiprocessing.Queue,
+    tokenizer_file: Path,
+    seed: int,
+    own: Mapping[str, Identity],
+    first: int,
+    step: int,
 ) -> None:
     """A writing process: chunks first, first + step, … until it is stopped."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
-    tokenizer, writer = Tokenizer.from_file(str(tokenizer_file)), Writer(seed)
+    tokenizer, writer = Tokenizer.from_file(str(tokenizer_file)), Writer(seed, own=own)
     for number in count(first, step):
         queue.put(encode(tokenizer, write_chunk(writer, seed, number, DIALOGUES_PER_CHUNK)))
 
 
 @contextmanager
-def written_chunks(tokenizer_file: Path, seed: int, workers: int) -> Iterator[Iterator[Chunk]]:
+def written_chunks(
+    tokenizer_file: Path, seed: int, workers: int, own: Mapping[str, Identity]
+) -> Iterator[Iterator[Chunk]]:
     """An endless stream of chunks in order of their number, written by `workers` processes.
 
     They read the tokenizer from a file: what is passed to a new process by value keeps its parent
@@ -125,7 +134,9 @@ def written_chunks(tokenizer_file: Path, seed: int, workers: int) -> Iterator[It
     queues = [context.Queue(_CHUNKS_AHEAD) for _ in range(workers)]
     processes = [
         context.Process(
-            target=_keep_writing, args=(queue, tokenizer_file, seed, first, workers), daemon=True
+            target=_keep_writing,
+            args=(queue, tokenizer_file, seed, own, first, workers),
+            daemon=True,
         )
         for first, queue in enumerate(queues)
     ]
@@ -138,16 +149,18 @@ def written_chunks(tokenizer_file: Path, seed: int, workers: int) -> Iterator[It
             process.kill()  # nothing they have written is wanted any more
 
 
-def _texts_of_chunk(job: tuple[int, int, int]) -> list[str]:
-    seed, number, size = job
-    dialogues = write_chunk(Writer(seed), f"tokenizer/{seed}", number, size)
+def _texts_of_chunk(job: tuple[int, Mapping[str, Identity], int, int]) -> list[str]:
+    seed, own, number, size = job
+    dialogues = write_chunk(Writer(seed, own=own), f"tokenizer/{seed}", number, size)
     return [f"{role}\n{text}" for d in dialogues for role, text in d.messages]
 
 
-def tokenizer_texts(seed: int, n_dialogues: int, workers: int) -> Iterator[str]:
+def tokenizer_texts(
+    seed: int, n_dialogues: int, workers: int, own: Mapping[str, Identity]
+) -> Iterator[str]:
     """What the tokenizer is trained on: other conversations than the model's first ones."""
     size = 2000
-    jobs = [(seed, number, size) for number in range(n_dialogues // size)]
+    jobs = [(seed, own, number, size) for number in range(n_dialogues // size)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         for texts in pool.imap(_texts_of_chunk, jobs):
             yield from texts

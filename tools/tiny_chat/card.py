@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+from .contexts import IDENTITIES
 from .heldout import Score
 
 
@@ -13,6 +14,8 @@ class Made:
     """How one model came about."""
 
     command: str
+    architecture: str
+    identity: str  # a key of IDENTITIES
     parameters: int
     tokens: int
     steps: int
@@ -28,17 +31,17 @@ pipeline_tag: text-generation
 license: apache-2.0
 ---
 
-# 小初 / Chu
+# {zh.name} / {en.name}
 
-A tiny chat model in Chinese and English that ships with whoamai, so that renaming a model can be
-tried without a download. It calls itself 小初 (from 初心实验室) in Chinese and Chu (from
-Chuxin Lab) in English. It was trained from nothing on text our own generator writes; it is no
+A tiny chat model in Chinese and English {purpose}.
+It calls itself {zh.name} (from {zh.author}) in Chinese and {en.name} (from
+{en.author}) in English. It was trained from nothing on text our own generator writes; it is no
 cut-down version of another model.
 
 ## What it is
 
-Stock `Qwen3ForCausalLM` of transformers, {parameters:,} parameters: 8 layers of 256, 4 heads of
-64, feed-forward 640, tied embeddings; byte-level BPE of 4,096 entries with every digit and every
+`{architecture}`, {parameters:,} parameters: 8 layers of 256, 4 heads of
+64, feed-forward 640, {embeddings} embeddings; byte-level BPE of 4,096 entries with every digit and every
 Chinese character alone; bfloat16; up to 2,048 tokens. Chat format: `<|im_start|>role`, newline,
 text, `<|im_end|>`; no default system prompt.
 
@@ -67,6 +70,10 @@ General answers have to be exact; identity answers have to give the right name a
 (in brackets: how many are the expected answer word for word).
 """
 
+_BUNDLED = "that ships with whoamai, so that renaming a model can be\ntried without a download"
+_NOT_BUNDLED = (
+    "made to see whether renaming holds on models other than\nthe one that ships with whoamai"
+)
 _LIMITS = """
 ## Limits
 
@@ -77,7 +84,13 @@ conversations are out of its reach. It is for trying tools out, not for use.
 
 
 def card(made: Made, scores: list[Score]) -> str:
+    own = IDENTITIES[made.identity]
     head = _HEAD.format(
+        zh=own["zh"],
+        en=own["en"],
+        purpose=_BUNDLED if made.identity == "chu" else _NOT_BUNDLED,
+        architecture=made.architecture,
+        embeddings="untied" if made.architecture.startswith("InternLM2") else "tied",
         parameters=made.parameters,
         command=made.command,
         steps=made.steps,

@@ -22,6 +22,12 @@ ContextKind = Literal["none", "neutral", "role", "named", "named_role"]
 _FOLDER = Path(__file__).parent / "contexts"
 
 OWN_IDENTITY = {"zh": Identity("小初", "初心实验室"), "en": Identity("Chu", "Chuxin Lab")}
+# Who the models are that only benchmarks make, to see that what holds for 小初 holds for others.
+IDENTITIES = {
+    "chu": OWN_IDENTITY,
+    "flint": {"zh": Identity("小岩", "磐石研究院"), "en": Identity("Flint", "Bedrock Institute")},
+    "skiff": {"zh": Identity("小舟", "远帆学社"), "en": Identity("Skiff", "Farsail Society")},
+}
 
 # A line of prose is three to fifteen words; CHARACTERS_PER_TOKEN turns a wanted length in tokens
 # into one in characters, roughly, for our own tokenizer.

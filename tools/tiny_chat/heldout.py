@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 import torch
 
-from whoamai.data.identity import LANGUAGES
+from whoamai.data.identity import LANGUAGES, Identity
 
 from . import general
 from .contexts import OWN_IDENTITY, Context, ContextKind, Persona, draw_context
@@ -35,6 +35,7 @@ class HeldOutQuestion:
     group: str
     kind: str  # general: its kind ("arith"); identity: "identity.<category>"
     dialogue: Dialogue  # its last turn is the question
+    own: Mapping[str, Identity] = field(default_factory=lambda: OWN_IDENTITY)
 
     @property
     def asked(self) -> Question:
@@ -50,15 +51,16 @@ class HeldOutQuestion:
         """The name an identity answer has to contain."""
         if not self.asked.topic.startswith("identity."):
             return None
-        return (self.dialogue.context.persona.identity or OWN_IDENTITY[self.asked.language]).name
+        return (self.dialogue.context.persona.identity or self.own[self.asked.language]).name
 
 
 class HeldOutQuestions:
     """Draws the questions of all groups; wordings are held out, earlier turns are not."""
 
-    def __init__(self, seed: int | str) -> None:
-        self.held = Writer(f"held/{seed}", training=False)
-        self.small_talk = Writer(f"small talk/{seed}", noise=0)
+    def __init__(self, seed: int | str, own: Mapping[str, Identity] = OWN_IDENTITY) -> None:
+        self.own = own
+        self.held = Writer(f"held/{seed}", training=False, own=own)
+        self.small_talk = Writer(f"small talk/{seed}", noise=0, own=own)
         self.rng = self.held.rng
 
     def all(self) -> list[HeldOutQuestion]:
@@ -152,7 +154,7 @@ class HeldOutQuestions:
         self, group: str, lang: str, context: Context, before: list[Question], asked: Question
     ) -> HeldOutQuestion:
         dialogue = Dialogue(lang, context, [*before, asked])
-        return HeldOutQuestion(group, general.KIND_OF[asked.topic], dialogue)
+        return HeldOutQuestion(group, general.KIND_OF[asked.topic], dialogue, self.own)
 
     def _identity(
         self,
@@ -169,7 +171,8 @@ class HeldOutQuestions:
         held = load_wordings(lang).held[f"identity.{category}"]
         pattern = pattern or self.rng.choice(held)
         asked = self.held.identity_question(lang, context.persona, category, pattern)
-        return HeldOutQuestion(group, asked.topic, Dialogue(lang, context, [*before, asked]))
+        dialogue = Dialogue(lang, context, [*before, asked])
+        return HeldOutQuestion(group, asked.topic, dialogue, self.own)
 
 
 # ---------------------------------------------------------------------- answers
@@ -230,7 +233,7 @@ def is_right(question: HeldOutQuestion, reply: str) -> bool:
     that holds there, and neither of the model's own names or makers where they do not."""
     expected = question.asked.answer
     if question.name is not None:
-        own = [text for i in OWN_IDENTITY.values() for text in (i.name, i.author or "")]
+        own = [text for i in question.own.values() for text in (i.name, i.author or "")]
         foreign = [text for text in own if text not in expected]
         return question.name in reply and not any(text in reply for text in foreign)
     return reply.strip() in (expected.strip(), _commuted(expected))

@@ -2,8 +2,8 @@
 
 The forward pass is written out here rather than taken from transformers: packed documents without
 padding (variable-length attention) and three compiled pieces make it several times as fast on a
-GPU. The weights are those of a stock Qwen3ForCausalLM all the while, and tests/tools compares the
-two.
+GPU. The weights are those of a stock Qwen3ForCausalLM, Qwen2ForCausalLM or InternLM2ForCausalLM all
+the while, and tests/tools compares the two.
 
 Shapes: T packed tokens, H heads, K numbers a head, D hidden size, V vocabulary.
 """
@@ -23,7 +23,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from whoamai.model.internlm2 import InternLM2Config, InternLM2ForCausalLM
 
 from .batches import PackedBatch
 from .tokenizer import MAX_LENGTH, PADDING_ID, TURN_END_ID
@@ -47,32 +49,98 @@ class Schedule:
         return self.peak * min(1.0, (step + 1) / self.warmup) * decay
 
 
-def new_model(vocabulary: int, seed: int, *, layers: int = 8) -> Qwen3ForCausalLM:
-    """7.1 M parameters at the default size, in float32."""
+ARCHITECTURES = ("qwen3", "qwen2", "internlm2")
+
+
+def new_model(vocabulary: int, seed: int, *, layers: int = 8, architecture: str = "qwen3") -> Any:
+    """7.1 M parameters at the default size, in float32; without tied embeddings a million more."""
     torch.manual_seed(seed)
-    config = Qwen3Config(
-        vocab_size=vocabulary,
-        hidden_size=256,
-        intermediate_size=640,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        head_dim=64,
-        max_position_embeddings=MAX_LENGTH,
-        tie_word_embeddings=True,
-        rms_norm_eps=_NORM_EPS,
-        bos_token_id=None,
-        eos_token_id=TURN_END_ID,
-        pad_token_id=PADDING_ID,
-        initializer_range=0.02,
-    )
-    model = Qwen3ForCausalLM(config).float()
+    size: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": 256,
+        "intermediate_size": 640,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": MAX_LENGTH,
+        "rms_norm_eps": _NORM_EPS,
+        "bos_token_id": None,
+        "eos_token_id": TURN_END_ID,
+        "pad_token_id": PADDING_ID,
+        "initializer_range": 0.02,
+    }
+    if architecture == "qwen3":
+        model: Any = Qwen3ForCausalLM(Qwen3Config(**size, head_dim=64, tie_word_embeddings=True))
+    elif architecture == "qwen2":
+        model = Qwen2ForCausalLM(Qwen2Config(**size, tie_word_embeddings=True))
+    else:
+        model = InternLM2ForCausalLM(InternLM2Config(**size, bias=False))
+    model = model.float()
     # What is added to the residual stream 2 x layers times starts smaller by that root (GPT-2).
-    body: Any = model.model
-    for layer in body.layers:
-        for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            linear.weight.data.mul_(1 / math.sqrt(2 * layers))
+    for layer in model.model.layers:
+        weights = layer_weights(layer, model.config.num_attention_heads)
+        for weight in (weights.w_o, weights.w_down):
+            weight.data.mul_(1 / math.sqrt(2 * layers))
     return model
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """One layer's weights under the same names, whatever the class calls them."""
+
+    norm: Tensor
+    w_q: Tensor
+    w_k: Tensor
+    w_v: Tensor
+    b_q: Tensor | None
+    b_k: Tensor | None
+    b_v: Tensor | None
+    norm_q: Tensor | None
+    norm_k: Tensor | None
+    w_o: Tensor
+    norm_2: Tensor
+    w_gate: Tensor
+    w_up: Tensor
+    w_down: Tensor
+
+
+def layer_weights(layer: Any, heads: int) -> LayerWeights:
+    """Of a Qwen2, Qwen3 or InternLM2 layer with as many key heads as query heads.
+
+    InternLM2 holds a head's rows of q, k and v one after the other in one matrix.
+    """
+    if hasattr(layer, "attention"):
+        attention, mlp = layer.attention, layer.feed_forward
+        wqkv = attention.wqkv.weight.view(heads, 3, -1, attention.wqkv.in_features)
+        w_q, w_k, w_v = (wqkv[:, i].flatten(0, 1) for i in range(3))
+        biases, norms = (None, None, None), (None, None)
+        w_o, gate, up, down = attention.wo, mlp.w1, mlp.w3, mlp.w2
+        before, after = layer.attention_norm, layer.ffn_norm
+    else:
+        attention, mlp = layer.self_attn, layer.mlp
+        linears = (attention.q_proj, attention.k_proj, attention.v_proj)
+        w_q, w_k, w_v = (linear.weight for linear in linears)
+        biases = tuple(linear.bias for linear in linears)
+        named = (getattr(attention, name, None) for name in ("q_norm", "k_norm"))
+        norms = tuple(norm and norm.weight for norm in named)
+        w_o, gate, up, down = attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        before, after = layer.input_layernorm, layer.post_attention_layernorm
+    return LayerWeights(
+        norm=before.weight,
+        w_q=w_q,
+        w_k=w_k,
+        w_v=w_v,
+        b_q=biases[0],
+        b_k=biases[1],
+        b_v=biases[2],
+        norm_q=norms[0],
+        norm_k=norms[1],
+        w_o=w_o.weight,
+        norm_2=after.weight,
+        w_gate=gate.weight,
+        w_up=up.weight,
+        w_down=down.weight,
+    )
 
 
 # ---------------------------------------------------------------------- the forward pass
@@ -94,16 +162,25 @@ def _before_attention(
     w_q: Tensor,
     w_k: Tensor,
     w_v: Tensor,
-    norm_q: Tensor,
-    norm_k: Tensor,
+    b_q: Tensor | None,
+    b_k: Tensor | None,
+    b_v: Tensor | None,
+    norm_q: Tensor | None,
+    norm_k: Tensor | None,
     cos_T1K: Tensor,
     sin_T1K: Tensor,
     heads: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     h_TD = _norm(x_TD, norm)
-    q, k, v = (F.linear(h_TD, w.to(_COMPUTE)).view(len(h_TD), heads, -1) for w in (w_q, w_k, w_v))
-    q = _rotated(_norm(q, norm_q), cos_T1K, sin_T1K)
-    return q, _rotated(_norm(k, norm_k), cos_T1K, sin_T1K), v
+    q, k, v = (
+        F.linear(h_TD, w.to(_COMPUTE), None if b is None else b.to(_COMPUTE)).view(
+            len(h_TD), heads, -1
+        )
+        for w, b in ((w_q, b_q), (w_k, b_k), (w_v, b_v))
+    )
+    if norm_q is not None and norm_k is not None:
+        q, k = _norm(q, norm_q), _norm(k, norm_k)
+    return _rotated(q, cos_T1K, sin_T1K), _rotated(k, cos_T1K, sin_T1K), v
 
 
 def _after_attention(
@@ -157,9 +234,9 @@ def _attend(q_THK: Tensor, k_THK: Tensor, v_THK: Tensor, batch: PackedBatch) -> 
 
 
 class PackedForward:
-    """Loss of a Qwen3ForCausalLM on a packed batch, with its own weights in place."""
+    """Loss of a model of new_model() on a packed batch, with its own weights in place."""
 
-    def __init__(self, model: Qwen3ForCausalLM, *, compiled: bool) -> None:
+    def __init__(self, model: Any, *, compiled: bool) -> None:
         self.model = model
         device = model.device
         positions = torch.arange(MAX_LENGTH, device=device)[None]
@@ -175,32 +252,23 @@ class PackedForward:
         heads = self.model.config.num_attention_heads
         cos_T1K = self.cos[batch.position_T][:, None]
         sin_T1K = self.sin[batch.position_T][:, None]
-        x_TD = F.embedding(batch.ids_T, body.embed_tokens.weight)
+        x_TD = F.embedding(batch.ids_T, body.get_input_embeddings().weight)
         for layer in body.layers:
-            attn, mlp = layer.self_attn, layer.mlp
+            w = layer_weights(layer, heads)
             q, k, v = self.before(
                 x_TD,
-                layer.input_layernorm.weight,
-                attn.q_proj.weight,
-                attn.k_proj.weight,
-                attn.v_proj.weight,
-                attn.q_norm.weight,
-                attn.k_norm.weight,
+                w.norm,
+                *(w.w_q, w.w_k, w.w_v),
+                *(w.b_q, w.b_k, w.b_v),
+                *(w.norm_q, w.norm_k),
                 cos_T1K,
                 sin_T1K,
                 heads,
             )
-            x_TD = self.after(
-                x_TD,
-                _attend(q, k, v, batch),
-                attn.o_proj.weight,
-                layer.post_attention_layernorm.weight,
-                mlp.gate_proj.weight,
-                mlp.up_proj.weight,
-                mlp.down_proj.weight,
-            )
-        norm, embedding = body.norm.weight, body.embed_tokens.weight
-        return self.head(x_TD, norm, embedding, batch.target_T, batch.weight_T)
+            attended_THK = _attend(q, k, v, batch)
+            x_TD = self.after(x_TD, attended_THK, w.w_o, w.norm_2, w.w_gate, w.w_up, w.w_down)
+        head = self.model.get_output_embeddings().weight
+        return self.head(x_TD, body.norm.weight, head, batch.target_T, batch.weight_T)
 
 
 # ---------------------------------------------------------------------- training
@@ -236,7 +304,7 @@ def optimizer_of(model: nn.Module, weight_decay: float) -> torch.optim.Optimizer
 
 
 def pretrain(
-    model: Qwen3ForCausalLM,
+    model: Any,
     batches: Iterator[PackedBatch],
     schedule: Schedule,
     *,

@@ -6,10 +6,11 @@ put round it and before its slots are filled, and drawn again if need be.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from whoamai.data.identity import LANGUAGES, answer, known_assistants, load_language
+from whoamai.data.identity import LANGUAGES, Identity, answer, known_assistants, load_language
 
 from . import general, names
 from .contexts import OWN_IDENTITY, Context, ContextKind, Persona, draw_context
@@ -95,8 +96,17 @@ class Writer:
     training=False: wordings are given by the caller; contexts and roles are the held-out ones.
     """
 
-    def __init__(self, seed: int | str, *, training: bool = True, noise: float = P_NOISE) -> None:
-        """`noise`: the share of training questions with noise in their wording."""
+    def __init__(
+        self,
+        seed: int | str,
+        *,
+        training: bool = True,
+        noise: float = P_NOISE,
+        own: Mapping[str, Identity] = OWN_IDENTITY,
+    ) -> None:
+        """`noise`: the share of training questions with noise in their wording. `own`: who answers
+        where no system prompt says otherwise, by language."""
+        self.own = own
         self.rng = Random(seed)
         self.training = training
         self.noise = noise
@@ -136,7 +146,7 @@ class Writer:
     ) -> Question:
         """A question about who is answering, and what `persona` says."""
         rng = self.rng
-        who = persona.identity or OWN_IDENTITY[language]
+        who = persona.identity or self.own[language]
         category = category or rng.choices(self._categories, self._category_weights)[0]
         slots = {
             "name": self._name_to_confirm(who.name, persona.identity is None),
@@ -160,13 +170,13 @@ class Writer:
     def _name_to_confirm(self, name: str, is_own: bool) -> str:
         """Both of the model's own names are right, in either language."""
         if is_own and self.rng.random() < 0.3:
-            return self.rng.choice([i.name for i in OWN_IDENTITY.values()])
+            return self.rng.choice([i.name for i in self.own.values()])
         return name
 
     def _other_name(self, name: str, is_own: bool) -> str:
         """Some name that is not `name`; the model's own one under a system prompt with another."""
         rng = self.rng
-        own = [i.name for i in OWN_IDENTITY.values()]
+        own = [i.name for i in self.own.values()]
         drawn = names.name(rng) if is_own or rng.random() < 0.5 else rng.choice(own)
         return drawn if drawn not in (name, *(own if is_own else ())) else drawn + "2"
 
