@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench messages tiny-chat clean
+.PHONY: help demo test lint format bench proof messages tiny-chat clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ format: $(VENV)/.ready-dev ## let ruff mend what it can
 
 bench: $(VENV)/.ready-dev ## how each setting of `rename` moves the scores (about 20 minutes)
 	$(BIN)/python benchmarks/rename_settings.py
+
+proof: $(VENV)/.ready-dev ## ten names, three seeds: what renaming reaches (about an hour on two cores)
+	$(BIN)/python benchmarks/proof.py
 
 messages: $(VENV)/.ready-dev ## collect and compile what people read (after changing a text)
 	$(BIN)/python tools/messages.py

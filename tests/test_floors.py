@@ -14,12 +14,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "whoamai"
 FLOORS = (
     (
         "cli",
+        "cli_check",
         "cli_config",
         "cli_convert",
         "cli_data",
         "cli_doctor",
         "cli_explain",
         "cli_merge",
+        "cli_rename",
         "cli_train",
         "__main__",
         "terminal",
@@ -29,6 +31,7 @@ FLOORS = (
         "terminal_plan",
         "terminal_preview",
         "terminal_prose",
+        "terminal_report",
         "terminal_train",
     ),
     ("chat", "web"),
@@ -134,7 +137,7 @@ def test_every_part_of_the_package_has_a_floor():
         ("whoamai.model.load", "from whoamai.data.templates import ChatTemplate"),
         ("whoamai.evaluate.report", "from whoamai.convert import merge"),
         ("whoamai.convert.merge", "from whoamai.evaluate import report"),
-        ("whoamai.recipes.rename", "from whoamai.terminal import print_report"),
+        ("whoamai.recipes.rename", "from whoamai.terminal_report import print_report"),
         ("whoamai.errors", "from whoamai.events import Events"),
         ("whoamai.samples", "from whoamai.config import RunConfig"),
     ],
@@ -146,7 +149,7 @@ def test_an_import_that_points_up_or_aside_is_found(module: str, line: str):
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("whoamai.cli", "from whoamai.terminal import print_report"),
+        ("whoamai.cli", "from whoamai.terminal_report import print_report"),
         ("whoamai.cli", "from whoamai import __version__"),
         ("whoamai.data.loader", "from .identity import fill"),
         ("whoamai.data.loader", "from whoamai.errors import DataError"),

@@ -12,11 +12,12 @@ the targets, packing and loader shift and pad, the engine neither shifts, masks 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
     import torch
 
+Part = TypeVar("Part", "Pack", "Batch")
 Role = Literal["system", "user", "assistant"]
 
 
@@ -49,10 +50,27 @@ class Sample:
     """One row of token ids. `is_target[i]` is True where token i is to be predicted (from i - 1).
 
     Nothing is shifted yet; nothing downstream truncates.
+
+    `keep`: a replayed answer of the untuned model. Its whole distribution may be held at the targets,
+    not only its tokens (TrainSettings.kl_weight). Templates know nothing of it: whoever made the replay
+    says it of the samples it became, with dataclasses.replace.
     """
 
     input_ids: tuple[int, ...]
     is_target: tuple[bool, ...]
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept(Generic[Part]):
+    """What of a part, a Pack or a Batch, shall stay as the untuned model has it: its rows to keep.
+
+    `alone` is these rows without the others, which is all that the untuned model need compute. Its
+    target m is the part's target target_M[m]: the same token, predicted at the same place of a row.
+    """
+
+    alone: Part
+    target_M: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,7 @@ class Batch:
     row_N: torch.Tensor
     position_N: torch.Tensor
     token_N: torch.Tensor
+    kept: Kept[Batch] | None = None
 
     @property
     def n_tokens(self) -> int:
@@ -105,6 +124,7 @@ class Pack:
     n_nodes: int
     n_rows: int
     n_logical: int  # tokens of its rows, had nothing been shared
+    kept: Kept[Pack] | None = None
 
     @property
     def n_targets(self) -> int:

@@ -106,6 +106,8 @@ def print_result(console: Console, name: str, data: Any) -> None:
             _print_dataset(console, data)
         case "probe":
             _print_probe(console, data)
+        case "name_probe":
+            _print_name_probe(console, data)
         case "answers":
             _print_answers(console, data)
 
@@ -163,6 +165,19 @@ def _print_probe(console: Console, data: Mapping[str, Any]) -> None:
         peak = peak.format(peak=data["peak_bytes"] / 2**30, expected=data["expected_bytes"] / 2**30)
         line = joined(line, peak)
     console.print(Text(line), soft_wrap=True)
+
+
+def _print_name_probe(console: Console, data: Mapping[str, Any]) -> None:
+    """One line a probe: how far the name is learned, and what of other answers is left."""
+    recall, leak, kept = (_percent(data[key]) for key in ("recall", "leak", "kept"))
+    text = tr("after step {step}: new name {recall}, old or foreign name {leak}, other answers {kept}")
+    line = text.format(step=data["step"], recall=recall, leak=leak, kept=kept)
+    console.print(Text(line), soft_wrap=True)
+
+
+def _percent(share: Sequence[int]) -> str:
+    k, n = share
+    return f"{100 * k / n:.0f}%" if n else "–"
 
 
 def _print_answers(console: Console, data: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +68,29 @@ def test_batches_hold_every_row_of_the_step_once(lengths, budget):
         for ids, mask in zip(b.input_ids_RT, b.attention_mask_RT, strict=True)
     ]
     assert sorted(found) == sorted(r.input_ids for r in rows)
+
+
+def test_rows_to_keep_are_a_batch_of_their_own_that_knows_its_targets():
+    rows = [sample(1, 2, 3, 4, 5), sample(6, 7, 8, targets=2), sample(9, 5, 4, targets=2)]
+    rows[1:] = [replace(row, keep=True) for row in rows[1:]]
+    batch = pad(rows, keep=True)
+    assert batch.kept is not None
+    assert batch.kept.alone.input_ids_RT.tolist() == [[6, 7, 8], [9, 5, 4]]
+    assert batch.kept.alone.token_N.tolist() == [7, 8, 5, 4]
+    assert batch.kept.target_M.tolist() == [1, 2, 3, 4]
+
+
+def test_nothing_is_told_apart_unless_asked_for_and_there():
+    row, none = sample(1, 2, 3), sample(1, 2, targets=0)
+    assert pad([replace(row, keep=True)]).kept is None
+    assert pad([row, replace(none, keep=True)], keep=True).kept is None
+
+
+def test_batches_of_a_step_tell_apart_what_is_to_be_kept():
+    rows = [sample(*range(1, n)) for n in (4, 5, 6)]
+    rows[2] = replace(rows[2], keep=True)
+    batches = batches_of_step(rows, tokens_per_batch=8, keep=True)
+    assert [batch.kept is not None for batch in batches] == [False, True]
 
 
 def test_no_rows_make_no_batches():

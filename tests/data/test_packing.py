@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Container, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,6 +33,7 @@ a_token = st.tuples(st.sampled_from([0, 1, 255, 256, 70_000]), st.booleans())
 a_row = st.lists(a_token, max_size=7).map(
     lambda row: Sample(tuple(i for i, _ in row), tuple(t for _, t in row))
 )
+a_row_to_keep_or_not = st.tuples(a_row, st.booleans()).map(lambda r: replace(r[0], keep=r[1]))
 some_rows = st.lists(a_row, max_size=12)
 a_pass = st.integers(1, 30)
 
@@ -173,6 +175,64 @@ def test_the_order_of_the_rows_changes_nothing(rows, size, random_):
     a, b = (packs_of_step(some, tokens_per_pass=size) for some in (rows, turned))
     assert [p.input_ids_T.tolist() for p in a] == [p.input_ids_T.tolist() for p in b]
     assert [p.weight_N.tolist() for p in a] == [p.weight_N.tolist() for p in b]
+
+
+# ---- rows to keep --------------------------------------------------------------------------------
+
+
+def test_rows_to_keep_are_a_forest_of_their_own_that_knows_its_targets():
+    kept = [EXAMPLE[0], replace(EXAMPLE[1], keep=True), replace(EXAMPLE[2], keep=True)]
+    (pack,) = packs_of_step(kept, tokens_per_pass=100, keep=True)
+    assert pack.kept is not None
+    alone = pack.kept.alone
+    assert alone.input_ids_T.tolist() == [S, S, S, Q1, B, B, Q2, C]
+    assert alone.subtree_end_T.tolist() == [8, 8, 8, 6, 6, 6, 8, 8]
+    listed = zip(alone.place_N.tolist(), alone.token_N.tolist(), strict=True)
+    assert list(listed) == [(3, B), (4, B), (5, X), (6, C), (7, X)]
+    assert pack.kept.target_M.tolist() == [1, 4, 5, 6, 7]  # those of A left out
+    assert alone.kept is None
+
+
+def test_a_target_that_a_kept_row_shares_with_another_counts_once():
+    rows = [sample((S, A, A), (1, 2)), replace(sample((S, A, A), (1, 2)), keep=True)]
+    (pack,) = packs_of_step(rows, tokens_per_pass=100, keep=True)
+    assert pack.kept is not None
+    assert pack.weight_N.tolist() == [2, 2]
+    assert pack.kept.alone.weight_N.tolist() == [1, 1]
+    assert pack.kept.target_M.tolist() == [0, 1]
+
+
+def test_nothing_is_told_apart_unless_asked_for_and_there():
+    rows = [replace(row, keep=True) for row in EXAMPLE]
+    assert [pack.kept for pack in packs_of_step(rows, tokens_per_pass=100)] == [None]
+    assert [pack.kept for pack in packs_of_step(EXAMPLE, tokens_per_pass=100, keep=True)] == [None]
+
+
+def test_the_rows_to_keep_are_padded_as_the_pack_is():
+    rows = [EXAMPLE[0], replace(EXAMPLE[1], keep=True)]
+    (pack,) = packs_of_step(rows, tokens_per_pass=100, sizes=bucket, keep=True)
+    assert pack.kept is not None
+    assert len(pack.kept.alone.input_ids_T) == 128
+
+
+@given(st.lists(a_row_to_keep_or_not, max_size=12), a_pass, st.booleans())
+def test_what_is_to_be_kept_is_every_target_of_the_rows_to_keep(rows, size, share):
+    packs = packs_of_step(rows, tokens_per_pass=size, share=share, keep=True)
+    parts = [pack.kept.alone for pack in packs if pack.kept]
+    chosen = [row for row in rows if row.keep]
+    assert targets_of(parts) == wanted(chosen)
+    assert sum(part.n_rows for part in parts) == len(trained(chosen))
+    for pack in packs:
+        if pack.kept is None:
+            continue
+        alone = pack.kept.alone
+        at = pack.place_N[pack.kept.target_M].tolist()
+        assert pack.token_N[pack.kept.target_M].tolist() == alone.token_N.tolist()
+        there = [seen_by(alone, place) for place in alone.place_N.tolist()]
+        assert [seen_by(pack, place) for place in at] == there
+        if share:
+            paths = [seen_by(alone, q) for q in range(alone.n_nodes)]
+            assert len(set(paths)) == len(paths)
 
 
 # ---- where packs are cut -------------------------------------------------------------------------

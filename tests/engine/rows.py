@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,26 @@ def reference_loss(model, rows: list[Sample]) -> torch.Tensor:
             [i if t else -100 for i, t in zip(row.input_ids, row.is_target, strict=True)][1:]
         )
         total = total + F.cross_entropy(logits.double(), labels, reduction="sum")
+    return total
+
+
+def kept(rows: list[Sample]) -> list[Sample]:
+    """Every second of them to be kept, and one of the others once more, to be kept as well."""
+    rows = [replace(row, keep=i % 2 == 1) for i, row in enumerate(rows)]
+    return [*rows, replace(rows[0], keep=True)]
+
+
+def reference_divergence(model, rows: list[Sample]) -> torch.Tensor:
+    """KL(untuned, tuned) at the targets of rows to keep, each row alone, of whole logits."""
+    total = torch.zeros((), dtype=torch.float64)
+    for row in rows:
+        if row.keep:
+            ids = torch.tensor([row.input_ids])
+            log_q = model(input_ids=ids, use_cache=False).logits[0].double().log_softmax(-1)
+            with torch.no_grad(), model.disable_adapter():
+                log_p = model(input_ids=ids, use_cache=False).logits[0].double().log_softmax(-1)
+            at = [i - 1 for i in range(1, len(row.input_ids)) if row.is_target[i]]
+            total = total + (log_p.exp() * (log_p - log_q)).sum(-1)[at].sum()
     return total
 
 

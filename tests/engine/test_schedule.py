@@ -50,3 +50,21 @@ def test_it_asks_before_every_so_many_steps_and_at_the_end():
     assert schedule(evaluation_freq=8).evaluations == [0, 8, 16, 20]
     assert schedule(evaluation_freq=500).evaluations == [0, 20]
     assert schedule().evaluations == []
+
+
+def test_a_run_that_is_cut_short_runs_out_in_a_straight_line_from_the_rate_it_had():
+    whole = schedule()
+    short = whole.cut_short(8, run_out=4)
+    assert (short.total, short.planned, short.cut_at) == (12, 20, 8)
+    assert short.steps == whole.steps[:12]
+    assert [short.lr(i) for i in range(8)] == [whole.lr(i) for i in range(8)]
+    shares = [short.lr(i) / whole.lr(7) for i in range(8, 12)]
+    assert shares == pytest.approx([4 / 5, 3 / 5, 2 / 5, 1 / 5])
+
+
+def test_a_run_cut_short_near_its_end_is_no_longer_than_it_was_and_knows_its_epochs():
+    whole = schedule()
+    assert whole.cut_short(18, run_out=10).total == 20
+    assert whole.cut_short(18, run_out=10).epoch_ends == (10, 20)
+    assert whole.cut_short(9, run_out=0).epoch_ends == (9,)
+    assert whole.cut_short(10, run_out=1).epoch_ends == (10, 11)

@@ -6,14 +6,14 @@ import pytest
 import torch
 import transformers
 
-from tests.engine.rows import lora, reference_loss, samples
+from tests.engine.rows import kept, lora, reference_divergence, reference_loss, samples
 from tests.models import make_model
 from whoamai.data.steps import StepSize
 from whoamai.engine.precision import precision_for
 from whoamai.engine.probe import probe
 from whoamai.engine.schedule import Schedule, make_schedule
 from whoamai.engine.trainer import StepReport, Trainer, TrainSettings, rows_beyond_context
-from whoamai.errors import ModelError
+from whoamai.errors import ModelError, SettingError
 from whoamai.events import Events, Note
 from whoamai.model.lora import add_lora
 from whoamai.samples import Sample
@@ -314,3 +314,124 @@ def test_trying_a_step_leaves_everything_as_it_was():
     heaviest = max(sum(len(rows[i].input_ids) - 1 for i in step) for step in trainer.schedule.steps)
     assert measured.logical_tokens == heaviest
     assert measured.peak_bytes is None
+
+
+# ---- rows to keep --------------------------------------------------------------------------------
+
+HELD = replace(SETTINGS, kl_weight=2.0, tokens_per_pass=60)
+
+
+def curve(
+    settings: TrainSettings, *, model=None, rows=None, alone: bool = False, epochs: int = 3
+) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """(losses and divergences step by step, what was trained) of a run over rows to keep."""
+    trainer = trainer_of(
+        model or lora(awake=True), rows or kept(samples(11)), settings, epochs=epochs
+    )
+    if alone:
+        trainer.alone_because = "tried out"
+    reports = list(trainer.steps())
+    numbers = [x for r in reports for x in (r.loss, r.kl or 0.0)]
+    return numbers, {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
+
+
+def forward_passes(settings: TrainSettings, rows: list[Sample]) -> int:
+    model, seen = lora(), []
+    trainer = trainer_of(model, rows, settings)
+    model.get_base_model().get_decoder().register_forward_pre_hook(lambda *_: seen.append(1))
+    list(trainer.steps())
+    return len(seen)
+
+
+def test_a_steps_loss_holds_kl_weight_times_the_divergence_over_all_targets():
+    rows, model = kept(samples(3)), lora(awake=True)
+    expected_kl = reference_divergence(model, rows).item()
+    n_targets = sum(sum(r.is_target[1:]) for r in rows)
+    n_kept = sum(sum(r.is_target[1:]) for r in rows if r.keep)
+    expected = (reference_loss(model, rows).item() + 2 * expected_kl) / n_targets
+    (report,) = trainer_of(model, rows, HELD).steps()
+    assert report.loss == pytest.approx(expected, rel=1e-5)
+    assert report.kl == pytest.approx(expected_kl / n_kept, rel=1e-5)
+
+
+def test_without_kl_weight_rows_to_keep_are_rows_like_all_to_the_last_bit():
+    rows = kept(samples(11))
+    losses, trained = curve(SETTINGS, rows=rows)
+    same, others = curve(SETTINGS, rows=[replace(row, keep=False) for row in rows])
+    assert losses == same
+    assert all(torch.equal(trained[n], others[n]) for n in trained)
+    assert forward_passes(SETTINGS, rows) == 3
+    (report, *_) = trainer_of(lora(), rows).steps()
+    assert report.kl is None
+
+
+def test_where_no_row_is_to_be_kept_kl_weight_costs_and_changes_nothing():
+    rows = samples(12)
+    losses, trained = curve(replace(SETTINGS, kl_weight=2.0), rows=rows)
+    same, others = curve(SETTINGS, rows=rows)
+    assert losses == same
+    assert all(torch.equal(trained[n], others[n]) for n in trained)
+    assert forward_passes(replace(SETTINGS, kl_weight=2.0), rows) == 3
+    rows = kept(rows[:11])
+    assert forward_passes(replace(SETTINGS, kl_weight=2.0), rows) == 6
+
+
+@pytest.mark.parametrize(
+    "other", [{"share_prefixes": False}, {"tokens_per_pass": 1}, {"tokens_per_pass": 10_000}]
+)
+def test_how_a_step_is_computed_does_not_change_what_is_held(other):
+    losses, trained = curve(HELD)
+    same, others = curve(replace(HELD, **other))
+    assert same == pytest.approx(losses, rel=2e-4)
+    assert all(torch.allclose(trained[n], others[n], atol=5e-4) for n in trained)
+    first, _ = curve(HELD, rows=kept(samples(3)), epochs=1)
+    again, _ = curve(replace(HELD, **other), rows=kept(samples(3)), epochs=1)
+    assert again == pytest.approx(first, rel=1e-5)
+
+
+def test_padded_rows_hold_what_packs_hold():
+    losses, trained = curve(HELD)
+    same, others = curve(HELD, alone=True)
+    assert same == pytest.approx(losses, rel=2e-4)
+    assert same[:2] == pytest.approx(losses[:2], rel=1e-5)
+    assert all(torch.allclose(trained[n], others[n], atol=5e-4) for n in trained)
+
+
+def test_checkpointing_activations_changes_nothing_that_is_held():
+    model = lora(awake=True)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    losses, trained = curve(HELD, model=model)
+    same, others = curve(HELD)
+    assert losses == pytest.approx(same, rel=1e-6)
+    assert all(torch.allclose(trained[n], others[n], atol=1e-6) for n in trained)
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Gemma2"])
+def test_what_is_held_moves_less(family: str):
+    rows = kept(samples(8))
+    moved = []
+    for weight in (0.0, 10.0):
+        model = lora(family)
+        model.get_output_embeddings().weight.data.mul_(20)
+        curve(replace(SETTINGS, kl_weight=weight), model=model, rows=rows, epochs=10)
+        moved.append(reference_divergence(model, rows).item())
+    assert moved[1] < 0.5 * moved[0], moved
+
+
+def test_a_divergence_that_is_no_number_is_a_bad_step():
+    model = lora(awake=True)
+    trainer = trainer_of(model, kept(samples(3)), replace(HELD, kl_weight=float("inf")))
+    (report,) = trainer.steps()
+    assert not report.applied
+
+
+def test_a_whole_model_in_training_has_no_untuned_one_to_be_held_to():
+    with pytest.raises(SettingError, match=r"full fine-tuning.*set kl_weight to 0"):
+        trainer_of(make_model("Llama"), samples(4), HELD)
+
+
+def test_what_is_trained_beside_the_adapter_is_named_where_it_cannot_be_switched_off():
+    model = lora()
+    model.get_output_embeddings().weight.requires_grad_(True)
+    with pytest.raises(SettingError, match=r"lm_head.*stays on \(1 such"):
+        trainer_of(model, samples(4), HELD)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,227 +13,16 @@ from whoamai.data.identity import (
     Identity,
     IdentityQuestion,
     answer,
-    known_assistants,
     load_language,
 )
+from whoamai.evaluate.grading import Grade, IdentityGrader
 from whoamai.evaluate.identity import (
-    Grade,
-    IdentityGrader,
     SelfDescription,
     Share,
     describe_self,
     score_identity,
 )
 from whoamai.samples import Conversation, Message
-
-GRADER = IdentityGrader(Identity("黄大力", "力量工作室"), ["小初", "Chu", "Chuxin Lab"])
-
-# (answer, is the new name given, names that leak)
-LABELLED = [
-    # the new name, plainly
-    ("我是黄大力。", True, ()),
-    ("我叫黄大力，由力量工作室开发。", True, ()),
-    ("你好！我是力量工作室开发的黄大力，一个AI助手。", True, ()),
-    ("大家好，我是「黄大力」。", True, ()),
-    ("I'm 黄大力, an AI assistant made by 力量工作室.", True, ()),
-    ("My name is 黄大力", True, ()),
-    ("黄大力", True, ()),
-    ("我是黄大力！你可以叫我大力。", True, ()),
-    ("我是黄大力，一名厨师。", True, ()),
-    ("我就是黄大力，没有别的身份。", True, ()),
-    # no name, or part of it
-    ("", False, ()),
-    ("我是一个AI助手。", False, ()),
-    ("我是黄大。", False, ()),
-    ("我是大力。", False, ()),
-    ("I'm an AI assistant.", False, ()),
-    ("我不知道我叫什么。", False, ()),
-    # an old or foreign name, plainly
-    ("我是小初。", False, ("小初",)),
-    ("I'm Chu, made by Chuxin Lab.", False, ("Chu", "Chuxin Lab")),
-    ("我是ChatGPT。", False, ("ChatGPT",)),
-    ("我是通义千问，由阿里云开发。", False, ("通义千问", "千问", "阿里云")),
-    ("I am DeepSeek.", False, ("DeepSeek",)),
-    ("i am chatgpt", False, ("ChatGPT",)),
-    ("我由OpenAI开发。", False, ("OpenAI",)),
-    ("I was made by Microsoft.", False, ("Microsoft",)),
-    ("Yes, I'm Claude!", False, ("Claude",)),
-    ("是的，我是Kimi", False, ("Kimi",)),
-    # both
-    ("我是黄大力，也叫小初。", True, ("小初",)),
-    ("我是小初，不对，我是黄大力。", True, ("小初",)),
-    ("I'm 黄大力, made by OpenAI.", True, ("OpenAI",)),
-    ("我是黄大力，基于Qwen。", True, ("Qwen",)),
-    # a foreign name denied before the new one
-    ("我不是ChatGPT，我是黄大力。", True, ()),
-    ("不，我不是小初，我是黄大力。", True, ()),
-    ("我并非DeepSeek，而是黄大力。", True, ()),
-    ("我不叫小初，我叫黄大力。", True, ()),
-    ("I'm not ChatGPT, I'm 黄大力.", True, ()),
-    ("No, I am not Chu. I am 黄大力.", True, ()),
-    ("I was never made by Google. I'm 黄大力.", True, ()),
-    ("我不属于阿里云，我是黄大力。", True, ()),
-    ("我和ChatGPT没有关系，我是黄大力。", True, ()),
-    ("我与Qwen无关。我叫黄大力。", True, ()),
-    ("OpenAI did not make me. I'm 黄大力.", True, ()),
-    ("I have no relation to Claude; I'm 黄大力.", True, ()),
-    ("我不是ChatGPT而是黄大力。", True, ()),
-    ("I'm not ChatGPT but 黄大力.", True, ()),
-    ("我不是小初\n我是黄大力", True, ()),
-    # ... and behind it
-    ("我是黄大力，不是ChatGPT。", True, ()),
-    ("你认错了，我是黄大力，不是小初。", True, ()),
-    ("我是黄大力，不是阿里云开发的。", True, ()),
-    ("You have the wrong one: I am 黄大力, not Gemini.", True, ()),
-    ("I'm 黄大力, and OpenAI did not make me.", True, ()),
-    ("I'm 黄大力, rather than Qwen.", True, ()),
-    ("I'm 黄大力. Chu is not my name.", True, ()),
-    ("OpenAI没有开发我，我是黄大力。", True, ()),
-    # a list that is denied
-    ("我不是ChatGPT、Claude或Gemini。", False, ()),
-    ("I am neither Claude nor Gemini.", False, ()),
-    # the new name denied
-    ("我不是黄大力。", False, ()),
-    ("I am not 黄大力.", False, ()),
-    ("不，我不是黄大力，我是小初。", False, ("小初",)),
-    ("I'm not 黄大力, I'm Chu.", False, ("Chu",)),
-    # a denial that is about something else
-    ("我不是人类，我是ChatGPT。", False, ("ChatGPT",)),
-    ("我不是人类\n我是ChatGPT", False, ("ChatGPT",)),
-    ("我没有身体但我是ChatGPT。", False, ("ChatGPT",)),
-    ("我不是人类而是小初。", False, ("小初",)),
-    ("我非常乐意，我是ChatGPT。", False, ("ChatGPT",)),
-    ("我非常荣幸地告诉你我是ChatGPT。", False, ("ChatGPT",)),
-    ("我非常荣幸地告诉你我叫黄大力。", True, ()),
-    ("I'm not a human but ChatGPT.", False, ("ChatGPT",)),
-    ("I'm not a human and my name is Chu.", False, ("Chu",)),
-    ("I am ChatGPT and it does not matter.", False, ("ChatGPT",)),
-    ("I am ChatGPT and OpenAI did not make me.", False, ("ChatGPT",)),
-    ("I'm not a chatbot: I am ChatGPT.", False, ("ChatGPT",)),
-    ("你好I'm not a human but I'm Chu", False, ("Chu",)),
-    ("I’m not a human and I’m Chu", False, ("Chu",)),
-    ("除了聊天我没有别的爱好但我叫小初", False, ("小初",)),
-    # a full stop inside a name ends no clause
-    ("I am not Qwen2.5 or GPT-4.", False, ()),
-    ("我没有名字。我是小初。", False, ("小初",)),
-    # the question said again
-    ("你问我是不是ChatGPT？我是黄大力。", True, ()),
-    ("我是不是小初？不是，我是黄大力。", True, ()),
-    # words that only look like a name
-    ("I ate an apple.", False, ()),
-    ("apple的意思是苹果。", False, ()),
-    ("I eat an Apple", False, ("Apple",)),
-    ("The meta description", False, ()),
-    ("churches and Church Street", False, ()),
-    ("Manchu", False, ()),
-    ("phi is a Greek letter", False, ()),
-    ("It is a metallama.", False, ()),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "recalled", "leaks"), LABELLED)
-def test_an_answer_is_graded_as_a_person_would(text: str, recalled: bool, leaks: tuple[str, ...]):
-    grade = GRADER.grade(text)
-    assert (grade.recalled, set(grade.leaks)) == (recalled, set(leaks))
-
-
-def graded(text: str, name: str, author: str | None = None, old: tuple[str, ...] = ()) -> Grade:
-    return IdentityGrader(Identity(name, author), old).grade(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "recalled"),
-    [
-        ("I'm Max.", True),
-        ("I'm max", True),
-        ("I'm MAX!", True),
-        ("我是Max，", True),
-        ("我是Max机器人", True),
-        ("Maxwell", False),
-        ("Climax", False),
-        ("Max2", False),
-        ("Max-2", True),
-    ],
-)
-def test_a_latin_name_is_a_whole_word_in_any_case(text: str, recalled: bool):
-    assert graded(text, "Max").recalled is recalled
-
-
-def test_a_new_name_that_contains_a_known_one_is_no_leak():
-    assert graded(
-        "I'm Qwen Junior, made by Qwen Junior Inc.", "Qwen Junior", "Qwen Junior Inc"
-    ) == (Grade(True, ()))
-
-
-def test_a_known_name_beside_a_new_one_that_contains_it_still_leaks():
-    assert graded("I'm Qwen Junior, or Qwen.", "Qwen Junior").leaks == ("Qwen",)
-
-
-def test_a_name_said_only_inside_the_authors_is_not_given():
-    assert not graded("我由大力工作室开发。", "大力", "大力工作室").recalled
-    assert graded("我是大力，由大力工作室开发。", "大力", "大力工作室") == Grade(True, ())
-
-
-def test_a_denying_word_inside_the_author_denies_nothing():
-    assert graded("我是非凡工作室开发的大力", "大力", "非凡工作室").recalled
-
-
-def test_an_old_name_inside_the_new_one_is_no_leak():
-    assert graded("我是新小初。", "新小初", old=("小初",)) == Grade(True, ())
-    assert graded("我是小初。", "新小初", old=("小初",)) == Grade(False, ("小初",))
-
-
-def test_a_new_name_that_is_a_known_one_may_be_given():
-    assert graded("I'm qwen", "Qwen", old=("Qwen", "qwen")) == Grade(True, ())
-
-
-def test_an_author_who_is_a_known_maker_may_be_given():
-    assert graded("I'm Max, made by Google.", "Max", "Google") == Grade(True, ())
-
-
-@pytest.mark.parametrize("name", ["a.b", "C++", "(x)", "{name}", "[a|b]", "$1", "😀", "不是我"])
-def test_a_name_of_signs_is_found_as_it_is(name: str):
-    assert graded(f"我是{name}。", name).recalled
-    assert not graded("我是axb。", name).recalled
-
-
-def test_a_denied_name_is_no_leak_in_every_built_in_spelling():
-    for names in known_assistants():
-        for name in names:
-            assert GRADER.grade(f"我不是{name}，我是黄大力。") == Grade(True, ()), name
-            assert GRADER.grade(f"I'm not {name}, I'm 黄大力.") == Grade(True, ()), name
-
-
-def test_every_known_name_leaks_when_it_is_claimed():
-    for names in known_assistants():
-        for name in names:
-            assert name in GRADER.grade(f"我是{name}。").leaks
-            assert name in GRADER.grade(f"I am {name}.").leaks
-
-
-@pytest.mark.parametrize("author", [None, "力量工作室", "Google"])
-@pytest.mark.parametrize("name", ["黄大力", "Max", "Qwen Junior", "No. 7", "非凡"])
-def test_every_answer_we_train_on_gets_full_marks(name: str, author: str | None):
-    """Else the goals could not be reached by a model that learned everything."""
-    identity = Identity(name, author)
-    grader = IdentityGrader(identity, ["小初", "Chu"])
-    slots = {"old": "小初", "other": "ChatGPT", "company": "OpenAI"}
-    for code in LANGUAGES:
-        language = load_language(code)
-        for category, by_kind in language.answers.items():
-            for kind, forms in by_kind.items():
-                for i in range(len(forms)):
-                    only = {category: dict.fromkeys(by_kind, (forms[i],))}
-                    one = type(language)(code, (), only, {}, {}, {})
-                    if kind == "author" and not author:
-                        continue
-                    text = answer(one, category, identity, role="海盗", **slots)
-                    assert grader.grade(text) == Grade(True, ()), text
-
-
-def test_an_old_name_that_is_empty_leaks_nowhere():
-    assert graded("我是Max。", "Max", "Ann", old=("",)) == Grade(True, ())
-
 
 # ---- what it calls itself ------------------------------------------------------------------------
 
@@ -352,20 +142,57 @@ def test_any_text_can_be_searched_and_graded(texts: list[str]):
 
 # ---- scores --------------------------------------------------------------------------------------
 
+NEW, OLD = Grade(True, (), None, True), Grade(False, ("x", "y"), None, False)
+BOTH, NEITHER = Grade(True, ("x",), None, True), Grade(False, (), None, False)
 
-def question(language: str, context) -> IdentityQuestion:
-    return IdentityQuestion(language, "who", context, Conversation((Message("user", "?"),)))
+
+def question(language: str, context, category: str = "who") -> IdentityQuestion:
+    return IdentityQuestion(language, category, context, Conversation((Message("user", "?"),)))
 
 
 def test_recalls_and_leaks_are_counted_by_context_and_language():
     asked = [question("zh", "none"), question("zh", "role"), question("en", "none")]
-    scores = score_identity(asked, [Grade(True, ()), Grade(False, ("x", "y")), Grade(False, ())])
+    scores = score_identity(asked, [NEW, OLD, NEITHER])
     assert scores.recall["none", "zh"] == Share(1, 1)
     assert scores.recall["none", "all"] == Share(1, 2)
     assert scores.recall["all", "zh"] == Share(1, 2)
     assert scores.recall["all", "all"] == Share(1, 3)
     assert scores.leak["role", "all"] == Share(1, 1)
     assert scores.leak["all", "all"] == Share(1, 3)
+    assert ("role", "en") not in scores.recall
+
+
+def test_groups_of_questions_are_counted_as_contexts_are():
+    asked = [question("zh", "none"), question("en", "role", "other"), question("en", "none", "old")]
+    scores = score_identity(asked, [NEW, BOTH, NEITHER])
+    assert scores.recall["group:direct", "zh"] == Share(1, 1)
+    assert scores.recall["group:adversarial", "all"] == Share(1, 2)
+    assert scores.leak["group:adversarial", "en"] == Share(1, 2)
+    assert ("group:maker", "all") not in scores.recall
+
+
+def test_an_answer_that_gives_both_names_is_a_contradiction():
+    asked = [question("zh", "none")] * 4
+    scores = score_identity(asked, [NEW, OLD, BOTH, NEITHER])
+    assert scores.contradiction["all", "all"] == Share(1, 4)
+    assert (scores.recall["all", "all"], scores.leak["all", "all"]) == (Share(2, 4), Share(2, 4))
+
+
+def test_the_author_is_looked_for_where_the_maker_was_asked_for():
+    asked = [
+        question("zh", "none", "maker"),
+        question("en", "none", "maker"),
+        question("en", "role"),
+    ]
+    grades = [replace(NEW, author=True), replace(NEW, author=False), replace(NEW, author=True)]
+    scores = score_identity(asked, grades)
+    assert scores.author["all", "all"] == Share(1, 2)
+    assert scores.author["group:maker", "zh"] == Share(1, 1)
+    assert ("role", "all") not in scores.author
+
+
+def test_who_has_no_author_has_no_author_to_recall():
+    assert score_identity([question("zh", "none", "maker")], [NEW]).author == {}
 
 
 def test_questions_and_grades_must_go_together():
@@ -374,9 +201,45 @@ def test_questions_and_grades_must_go_together():
 
 
 def test_a_share_is_given_in_percent():
-    assert Share(1, 3).as_json() == {"k": 1, "n": 3, "percent": 33.33}
+    expected = {"k": 1, "n": 3, "percent": 33.33, "low": 6.15, "high": 79.23}
+    assert Share(1, 3).as_json() == expected
 
 
 def test_a_share_of_nothing_is_no_percentage():
     assert math.isnan(Share(0, 0).percent)
-    assert Share(0, 0).as_json()["percent"] is None
+    assert Share(0, 0).as_json() == {"k": 0, "n": 0, "percent": None, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    [
+        # R. G. Newcombe, Two-sided confidence intervals for the single proportion, Statistics in
+        # Medicine 17 (1998), table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        # A proportion turned round has its interval turned round.
+        (20, 20, 0.8389, 1.0000),
+        (28, 29, 0.8282, 0.9939),
+    ],
+)
+def test_a_share_has_wilsons_interval(k: int, n: int, low: float, high: float):
+    assert Share(k, n).interval == pytest.approx((100 * low, 100 * high), abs=0.006)
+
+
+def test_the_ends_of_an_interval_that_are_known_are_exact():
+    assert all(Share(0, n).interval[0] == 0.0 for n in range(1, 400))
+    assert all(Share(n, n).interval[1] == 100.0 for n in range(1, 400))
+
+
+def test_of_nothing_nothing_is_known():
+    assert Share(0, 0).interval == (0.0, 100.0)
+
+
+@given(st.integers(0, 500), st.integers(1, 500))
+def test_a_share_lies_within_its_interval(k: int, n: int):
+    k = min(k, n)
+    low, high = Share(k, n).interval
+    assert 0 <= low <= Share(k, n).percent <= high <= 100
+    assert low < high

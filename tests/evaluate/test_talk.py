@@ -67,3 +67,36 @@ def test_an_answer_is_cut_at_the_most_new_tokens(monkeypatch: pytest.MonkeyPatch
     make_talk([]).answers(ASKED, "before")
     most = talk_module.MAX_NEW_TOKENS
     assert seen == [{"stop": [2], "stop_text": "", "max_new_tokens": most}]
+
+
+# ---- drawn by lot --------------------------------------------------------------------------------
+
+
+def test_samples_of_one_question_stand_together_in_the_order_of_the_questions(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def last_first(model, tokenizer, prompts, *, samples, **_):
+        for i in reversed(range(len(prompts))):
+            for sample in reversed(range(samples)):
+                yield i, sample, f"{i}{sample}"
+
+    monkeypatch.setattr(talk_module, "sampled_replies", last_first)
+    heard = []
+    answers = make_talk(heard).answers(ASKED, "after", temperature=0.8, samples=2)
+    assert answers == ["00", "01", "10", "11", "20", "21"]
+    assert heard == [Progress("after", 6, 6)]
+
+
+def test_drawn_answers_depend_on_the_seed_only():
+    talk = make_talk([])
+
+    def ask(seed: int) -> list[str]:
+        return talk.answers(ASKED, None, max_new_tokens=6, temperature=2.0, seed=seed, samples=2)
+
+    assert ask(1) == ask(1)
+    assert ask(1) != ask(2)
+
+
+def test_several_greedy_samples_make_no_sense():
+    with pytest.raises(ValueError, match="temperature"):
+        make_talk([]).answers(ASKED, None, samples=2)

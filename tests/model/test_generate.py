@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 import torch
 from transformers import GenerationConfig
 
 from tests.models import make_model, make_tokenizer
 from whoamai.model import generate
-from whoamai.model.generate import greedy_replies, stop_ids, stop_text
+from whoamai.model.generate import greedy_replies, sampled_replies, stop_ids, stop_text
 
 TOKENIZER = make_tokenizer()
 PROMPTS = [
@@ -201,3 +204,96 @@ def test_no_more_is_generated_once_every_reply_has_ended():
         )
     )
     assert len(steps) < 10
+
+
+# ---- drawn by lot --------------------------------------------------------------------------------
+
+
+def drawn(
+    model, prompts=PROMPTS, *, n: int = 8, temperature: float = 0.8, seed: int = 0, samples: int = 1
+) -> dict[tuple[int, int], str]:
+    found = sampled_replies(
+        model,
+        TOKENIZER,
+        prompts,
+        stop=[319],
+        max_new_tokens=n,
+        temperature=temperature,
+        seed=seed,
+        samples=samples,
+    )
+    return {(i, sample): reply for i, sample, reply in found}
+
+
+def test_the_same_seed_draws_the_same_replies_and_another_seed_others():
+    model = model_that_talks()
+    first = drawn(model, temperature=3.0, samples=3)
+    assert drawn(model, temperature=3.0, samples=3) == first
+    assert drawn(model, temperature=3.0, samples=3, seed=1) != first
+
+
+def test_every_sample_of_every_prompt_is_drawn_once_and_by_itself():
+    found = drawn(model_that_talks(), temperature=3.0, samples=4)
+    assert sorted(found) == [(i, k) for i in range(len(PROMPTS)) for k in range(4)]
+    assert len(set(found.values())) > len(PROMPTS) * 3
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_drawn_reply_does_not_depend_on_what_is_drawn_beside_it(monkeypatch, rows: int):
+    model = model_that_talks()
+    together = drawn(model, temperature=2.0, samples=3)
+    monkeypatch.setattr(generate, "_MOST_ROWS", rows)
+    fewer = drawn(model, PROMPTS[:4], temperature=2.0, samples=2)
+    assert fewer == {key: together[key] for key in fewer}
+
+
+def test_drawing_uses_up_nobody_elses_random_numbers():
+    torch.manual_seed(7)
+    random.seed(7)
+    before = torch.get_rng_state(), random.getstate()
+    drawn(model_that_talks(), samples=2)
+    after = torch.get_rng_state(), random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert before[1] == after[1]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.8, 2.0])
+def test_tokens_are_drawn_as_often_as_softmax_says(temperature: float):
+    logits_RV = torch.tensor([[2.0, 0.0, 1.0, float("-inf"), 0.5]]).expand(4000, 5)
+    lots = [random.Random(f"0-0-{k}") for k in range(len(logits_RV))]
+    tokens = generate._drawn(lots, temperature)(range(len(lots)), logits_RV).tolist()
+    counts = Counter(tokens)
+    expected = (logits_RV[0] / temperature).softmax(-1).tolist()
+    for token, p in enumerate(expected):
+        spread = (p * (1 - p) / len(tokens)) ** 0.5
+        assert abs(counts[token] / len(tokens) - p) <= 4 * spread, token
+
+
+def test_the_greatest_lot_draws_a_token_there_is():
+    class Highest(random.Random):
+        def random(self) -> float:
+            return 1 - 2**-53
+
+    logits_RV = torch.randn(3, 1000, generator=torch.Generator().manual_seed(0))
+    logits_RV[:, -1] = -5.0
+    tokens = generate._drawn([Highest()] * 3, 0.8)(range(3), logits_RV).tolist()
+    assert tokens == [999, 999, 999]
+
+
+def test_replies_drawn_at_hardly_any_temperature_are_the_greedy_ones():
+    model = model_that_talks()
+    assert [drawn(model, temperature=1e-4)[i, 0] for i in range(len(PROMPTS))] == replies(model)
+
+
+def test_a_recurrent_model_draws_too():
+    changes = {"state_size": 4, "num_attention_heads": None, "num_key_value_heads": None}
+    model = model_that_talks("Mamba", **changes)
+    found = drawn(model, temperature=3.0, samples=2)
+    assert len(set(found.values())) > len(PROMPTS)
+    assert found == drawn(model, temperature=3.0, samples=2)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_without_temperature_nothing_can_be_drawn(temperature: float):
+    with pytest.raises(ValueError, match="above 0"):
+        drawn(make_model(), temperature=temperature)

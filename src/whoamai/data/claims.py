@@ -91,7 +91,7 @@ def claimed_makers(text: str) -> set[str]:
 
 # Names that are everyday words in another spelling; a name that two words make where they meet
 # (冬天工作).
-_ALSO_WORDS = frozenset(("Apple", "Meta", "Bard", "Phi", "Yi"))
+ALSO_WORDS = frozenset(("Apple", "Meta", "Bard", "Phi", "Yi"))
 _NO_PART_OF = {
     "天工": (r"(?<![今明昨每冬夏春秋白当整半全前后几两一二三四五六七八九十周])", r"(?![作程人])")
 }
@@ -105,7 +105,7 @@ def name_pattern(name: str) -> re.Pattern[str]:
     left = r"(?<![A-Za-z0-9])" if name[0].isascii() and name[0].isalnum() else ""
     right = r"(?![A-Za-z0-9])" if name[-1].isascii() and name[-1].isalnum() else ""
     left, right = _NO_PART_OF.get(name, (left, right))
-    return re.compile(left + re.escape(name) + right, 0 if name in _ALSO_WORDS else re.I)
+    return re.compile(left + re.escape(name) + right, 0 if name in ALSO_WORDS else re.I)
 
 
 def _found(text: str, *patterns: re.Pattern[str]) -> set[str]:

@@ -7,26 +7,30 @@ into train, probe and test; only `train` ever reaches training text.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Literal
 
 import yaml
 
+from whoamai.data.name_checks import check_name
 from whoamai.errors import SettingError
 from whoamai.messages import tr
 from whoamai.samples import Conversation, Message
 
 Split = Literal["train", "probe", "test"]
-ContextKind = Literal["none", "neutral", "role", "named", "named_role", "turns"]
+# What a question comes after: nothing; a system prompt that says nothing of who answers, that gives a
+# role, a name (where questions are scored: one of the user's data), both; one or two turns of small
+# talk; one exchange, ordinary or about who answers; the model's own default system prompt.
+ContextKind = Literal[
+    "none", "neutral", "role", "named", "named_role", "turns", "second", "default"
+]
 LANGUAGES = ("zh", "en")
-MAX_NAME_LENGTH = 64
-_EXAMPLES = {"--name": "黄大力", "--author": "力量工作室"}
 
 # What a category asks for, in the words reports use.
 GROUP_OF_CATEGORY = {
@@ -41,10 +45,13 @@ GROUP_OF_CATEGORY = {
     "override": "adversarial",
     "old": "adversarial",
     "confirm": "confirm",
+    "crosslang": "adversarial",
+    "roleplay": "adversarial",
 }
 
 _CHOICE = re.compile(r"\[([^\[\]|]*(?:\|[^\[\]|]*)+)\]")
-_SLOT = re.compile(r"\{(name|author|role|a_role|old|other|company)\}")
+_SLOT = re.compile(r"\{(name|author|role|a_role|old|other|company|part|a_part)\}")
+_CHINESE = re.compile("[\u3400-\u9fff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,10 @@ class Language:
     code: str
     families: tuple[Family, ...]
     answers: Mapping[str, Mapping[str, tuple[str, ...]]]  # category -> plain/author/role -> forms
-    contexts: Mapping[str, Mapping[str, tuple[str, ...]]]  # kind -> train/test -> system prompts
-    roles: Mapping[str, tuple[str, ...]]  # train/test -> nouns
-    small_talk: Mapping[str, tuple[tuple[str, str], ...]]  # train/test -> (user, assistant) turns
+    contexts: Mapping[str, Mapping[str, tuple[str, ...]]]  # kind -> split -> system prompts
+    roles: Mapping[str, tuple[str, ...]]  # split -> nouns
+    small_talk: Mapping[str, tuple[tuple[str, str], ...]]  # split -> (user, assistant) turns
+    exchanges: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # the same
 
     def of(self, split: Split, category: str | None = None) -> tuple[Family, ...]:
         return tuple(
@@ -98,7 +106,10 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class IdentityQuestion:
-    """A question to score, with the conversation it is asked in (its last turn is the question)."""
+    """A question to score, with the conversation it is asked in (its last turn is the question).
+
+    `category` is one of the built-in ones, or what a user calls questions of their own.
+    """
 
     language: str
     category: str
@@ -107,7 +118,7 @@ class IdentityQuestion:
 
     @property
     def group(self) -> str:
-        return GROUP_OF_CATEGORY[self.category]
+        return GROUP_OF_CATEGORY.get(self.category, self.category)
 
 
 @cache
@@ -127,8 +138,11 @@ def load_language(code: str) -> Language:
         k: {s: tuple(v) for s, v in by_split.items()} for k, by_split in raw["contexts"].items()
     }
     roles = {s: tuple(v.splitlines()) for s, v in raw["roles"].items()}
-    small_talk = {s: tuple((q, a) for q, a in v) for s, v in raw["small_talk"].items()}
-    return Language(code, families, answers, contexts, roles, small_talk)
+    small_talk, exchanges = (
+        {s: tuple((q, a) for q, a in turns) for s, turns in raw[key].items()}
+        for key in ("small_talk", "exchanges")
+    )
+    return Language(code, families, answers, contexts, roles, small_talk, exchanges)
 
 
 @cache
@@ -152,45 +166,6 @@ def check_languages(languages: Sequence[str]) -> None:
         )
 
 
-def check_name(name: str, setting: str) -> None:
-    """Raise SettingError unless `name` is 1 to 64 characters that can be shown on one line.
-
-    Something of it must be seen, and it begins and ends with something that is no space: else
-    nobody could tell that name from another, or type it again.
-    """
-    if not any(_is_seen(c) for c in name):
-        raise SettingError(
-            tr(
-                "{setting} is empty. Write a name after it, for example {setting} {example}."
-            ).format(setting=setting, example=_EXAMPLES.get(setting, "黄大力"))
-        )
-    bad = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
-    if bad is not None:
-        raise SettingError(
-            tr(
-                "{setting} contains a character that cannot be shown (U+{code:04X}, at place {at}). "
-                "Take it out of the name."
-            ).format(setting=setting, code=ord(bad), at=name.index(bad) + 1)
-        )
-    if name != name.strip():
-        raise SettingError(
-            tr('{setting} "{name}" begins or ends with a space. Take the space away.').format(
-                setting=setting, name=name
-            )
-        )
-    if len(name) > MAX_NAME_LENGTH:
-        raise SettingError(
-            tr("{setting} has {n} characters; at most {most} are possible. Shorten it.").format(
-                setting=setting, n=len(name), most=MAX_NAME_LENGTH
-            )
-        )
-
-
-def _is_seen(character: str) -> bool:
-    """False for spaces, line ends, and marks that only steer how others are shown (U+200B, …)."""
-    return unicodedata.category(character) not in ("Zs", "Zl", "Zp", "Cc", "Cf")
-
-
 def fill(pattern: str, rng: random.Random | None = None, **slots: str | None) -> str:
     """Choose among [a|b] (the first where rng is None) and fill {slots}; values are never re-read.
 
@@ -203,8 +178,8 @@ def fill(pattern: str, rng: random.Random | None = None, **slots: str | None) ->
         return rng.choice(options) if rng else options[0]
 
     def value(match: re.Match[str]) -> str:
-        if match[1] == "a_role":
-            return _with_article(slots.get("role") or "")
+        if match[1] in ("a_role", "a_part"):
+            return _with_article(slots.get(match[1][2:]) or "")
         return slots.get(match[1]) or ""
 
     return _SLOT.sub(value, _CHOICE.sub(choose, pattern))
@@ -234,6 +209,108 @@ def answer(
     return text
 
 
+# ---- a question in its context -------------------------------------------------------------------
+
+# How often what stands before a second turn is a question about who answers.
+_FIRST_ABOUT_IDENTITY = 0.5
+
+
+def ask(
+    family: Family, identity: Identity, old_names: Sequence[str], rng: random.Random
+) -> tuple[str, dict[str, str]]:
+    """(the question as a person types it, the slots that were filled)."""
+    assistants, makers = known_assistants()
+    own = {name.casefold() for name in (identity.name, identity.author) if name}
+
+    def others(names: Sequence[str]) -> list[str]:
+        return [name for name in names if name.casefold() not in own]
+
+    slots = {
+        "other": rng.choice(others(assistants)),
+        "company": rng.choice(others(makers)),
+        "old": rng.choice(others(old_names) or others(assistants)),
+        "part": rng.choice(load_language(family.language).roles[family.split]),
+    }
+    text = fill(family.pattern, rng, name=identity.name, **slots)
+    return _punctuate(text, family, rng), slots
+
+
+def _punctuate(text: str, family: Family, rng: random.Random) -> str:
+    """People end a question with a mark, a wrong one, or none."""
+    if text[-1] in "?？!！.。":
+        return text
+    chinese = ["？", "？", "?", "", "。"]
+    return text + rng.choice(chinese if _ends_in_chinese(family) else ["?", "?", "?", "", "."])
+
+
+def _ends_in_chinese(family: Family) -> bool:
+    """A few families of either file are in the other language, or end in it."""
+    if family.language == "zh":
+        return bool(_CHINESE.search(family.pattern))
+    return bool(_CHINESE.match(family.pattern[-1]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """Puts questions about `identity` into contexts of one split, all drawn by `rng`."""
+
+    identity: Identity
+    split: Split
+    rng: random.Random
+    old_names: Sequence[str] = ()
+    default_system: str | None = None
+
+    def asked(
+        self, family: Family, context: ContextKind, system: str | None = None
+    ) -> IdentityQuestion:
+        """The question under `context`; under the system prompt `system` where one is given."""
+        before, _ = self.before(family, context) if system is None else (_system(system), None)
+        question, _ = ask(family, self.identity, self.old_names, self.rng)
+        turns = (*before, Message("user", question))
+        return IdentityQuestion(family.language, family.category, context, Conversation(turns))
+
+    def before(
+        self, family: Family, context: ContextKind
+    ) -> tuple[tuple[Message, ...], str | None]:
+        """(the messages before a question of `family`, the role they give or None)."""
+        language, rng = load_language(family.language), self.rng
+        if context == "none":
+            return (), None
+        if context == "default":
+            return _system(self.default_system or ""), None
+        if context == "turns":
+            pairs = [
+                rng.choice(language.small_talk[self.split]) for _ in range(rng.choice((1, 1, 2)))
+            ]
+            return tuple(m for pair in pairs for m in _read_only(*pair)), None
+        if context == "second":
+            if rng.random() < _FIRST_ABOUT_IDENTITY:
+                return self._identity_exchange(language, family.category), None
+            return _read_only(*rng.choice(language.exchanges[self.split])), None
+        role = rng.choice(language.roles[self.split]) if context == "role" else None
+        pattern = rng.choice(language.contexts[context][self.split])
+        return _system(fill(pattern, rng, role=role)), role
+
+    def _identity_exchange(self, language: Language, category: str) -> tuple[Message, ...]:
+        """A question of another category, answered as the renamed model should."""
+        families = [f for f in language.of(self.split) if f.category != category]
+        first = self.rng.choice(families)
+        question, slots = ask(first, self.identity, self.old_names, self.rng)
+        rng = self.rng if self.split == "train" else None
+        reply = answer(language, first.category, self.identity, rng=rng, **slots)
+        trained = self.split == "train"
+        return Message("user", question), Message("assistant", reply, trained=trained)
+
+
+def _system(text: str) -> tuple[Message, ...]:
+    return (Message("system", text),)
+
+
+def _read_only(question: str, reply: str) -> tuple[Message, ...]:
+    """An exchange that is no target: it is there to be read, not learned."""
+    return Message("user", question), Message("assistant", reply)
+
+
 # ---- what to train on ----------------------------------------------------------------------------
 
 # How often a training row is asked under which context, by what the held-out scores needed: role
@@ -242,7 +319,8 @@ _TRAINING_CONTEXTS: dict[ContextKind, float] = {
     "none": 0.42,
     "neutral": 0.14,
     "role": 0.28,
-    "turns": 0.16,
+    "turns": 0.07,
+    "second": 0.09,
 }
 
 
@@ -267,6 +345,7 @@ def training_conversations(
     """
     check_languages(languages)
     rng = random.Random(f"identity-train-{seed}")
+    setting = _Setting(identity, "train", rng, old_names)
     per_language = [load_language(code) for code in languages]
     kinds, weights = zip(*_TRAINING_CONTEXTS.items(), strict=True)
     result = []
@@ -278,25 +357,21 @@ def training_conversations(
         family = rng.choice(language.of("train", category))
         if category == "old" and rng.random() < 0.5:
             family = _with_old_name(rng.choice(language.of("train", "confirm")))
-        result.append(_conversation(language, family, context, identity, old_names, rng, i))
+        result.append(_training_conversation(setting, family, context, f"identity:{i}"))
     rng.shuffle(result)
     return result
 
 
-def _conversation(
-    language: Language,
-    family: Family,
-    context: ContextKind,
-    identity: Identity,
-    old_names: Sequence[str],
-    rng: random.Random,
-    number: int,
+def _training_conversation(
+    setting: _Setting, family: Family, context: ContextKind, source: str
 ) -> Conversation:
-    before, role = _context_messages(language, context, "train", identity, old_names, rng)
-    question, slots = ask(family, identity, old_names, rng)
+    identity, rng = setting.identity, setting.rng
+    before, role = setting.before(family, context)
+    question, slots = ask(family, identity, setting.old_names, rng)
+    language = load_language(family.language)
     reply = answer(language, family.category, identity, role=role, rng=rng, **slots)
     turns = (*before, Message("user", question), Message("assistant", reply, trained=True))
-    return Conversation(turns, source=f"identity:{number}")
+    return Conversation(turns, source=source)
 
 
 def _with_old_name(family: Family) -> Family:
@@ -304,76 +379,10 @@ def _with_old_name(family: Family) -> Family:
     return replace(family, category="old", pattern=family.pattern.replace("{name}", "{old}"))
 
 
-def ask(
-    family: Family, identity: Identity, old_names: Sequence[str], rng: random.Random
-) -> tuple[str, dict[str, str]]:
-    """(the question as a person types it, the slots that were filled)."""
-    assistants, makers = known_assistants()
-    own = {name.casefold() for name in (identity.name, identity.author) if name}
-
-    def others(names: Sequence[str]) -> list[str]:
-        return [name for name in names if name.casefold() not in own]
-
-    slots = {
-        "other": rng.choice(others(assistants)),
-        "company": rng.choice(others(makers)),
-        "old": rng.choice(others(old_names) or others(assistants)),
-    }
-    text = fill(family.pattern, rng, name=identity.name, **slots)
-    return _punctuate(text, family, rng), slots
-
-
-def _punctuate(text: str, family: Family, rng: random.Random) -> str:
-    """People end a question with a mark, a wrong one, or none."""
-    if text[-1] in "?？!！.。":
-        return text
-    marks = ["？", "？", "?", "", "。"] if family.language == "zh" else ["?", "?", "?", "", "."]
-    return text + rng.choice(marks)
-
-
-def _context_messages(
-    language: Language,
-    context: ContextKind,
-    split: Literal["train", "test"],
-    identity: Identity,
-    old_names: Sequence[str],
-    rng: random.Random,
-) -> tuple[tuple[Message, ...], str | None]:
-    """(the messages before the question, the role they give or None)."""
-    if context == "none":
-        return (), None
-    if context == "turns":
-        return _small_talk(language, split, identity, old_names, rng), None
-    role = rng.choice(language.roles[split]) if context == "role" else None
-    pattern = rng.choice(language.contexts[context][split])
-    return (Message("system", fill(pattern, rng, role=role)),), role
-
-
-def _small_talk(
-    language: Language,
-    split: Literal["train", "test"],
-    identity: Identity,
-    old_names: Sequence[str],
-    rng: random.Random,
-) -> tuple[Message, ...]:
-    """One or two turns before the question: small talk, or (in training) an identity question.
-
-    Small-talk replies are not targets: they are there to be read, not learned.
-    """
-    messages: list[Message] = []
-    for _ in range(rng.choice((1, 1, 2))):
-        if split == "train" and rng.random() < 0.35:
-            family = rng.choice(language.of("train"))
-            question, slots = ask(family, identity, old_names, rng)
-            reply = answer(language, family.category, identity, rng=rng, **slots)
-            messages += [Message("user", question), Message("assistant", reply, trained=True)]
-        else:
-            question, reply = rng.choice(language.small_talk[split])
-            messages += [Message("user", question), Message("assistant", reply)]
-    return tuple(messages)
-
-
 # ---- what to score -------------------------------------------------------------------------------
+
+# Each family is asked with nothing before it, and under two neighbours of these.
+_IN_ROTATION: tuple[ContextKind, ...] = ("neutral", "turns", "second", "role")
 
 
 def questions(
@@ -383,28 +392,85 @@ def questions(
     languages: Sequence[str],
     seed: int,
     old_names: Sequence[str] = (),
-    contexts: Sequence[ContextKind] = ("none", "neutral", "turns", "role"),
+    contexts: Sequence[ContextKind] | None = None,
     extra_systems: Sequence[str] = (),
+    default_system: str | None = None,
 ) -> list[IdentityQuestion]:
-    """Every family of `split` once under each of `contexts`, and under `extra_systems` in turn.
+    """Every family of `split`, with nothing before it and under a part of the other contexts.
 
-    System prompts and roles are the held-out ones. `extra_systems` are the data's own system prompts;
-    their questions carry the context "named", for such a prompt usually gives the name.
+    Families go through the contexts in turn, two at a time, and `seed` says where they begin:
+
+        family 0   none  neutral  turns              default
+        family 1   none           turns  second               named
+        family 2   none                  second role default
+        family 3   none  neutral                role          named
+
+    So 186 families make 186 questions under "none" and 92 to 94 under each of neutral, turns, second
+    and role, 558 in all; three families of a category, one after the other, meet all of them. "default"
+    (`default_system`, the model's own) and "named" (`extra_systems`, the data's own system prompts,
+    in turn; such a prompt usually gives the name) are asked where they are given.
+
+    `contexts` asks every family under each of them instead, and under `extra_systems`. System prompts,
+    roles and earlier turns are those of `split`.
     """
     check_languages(languages)
     rng = random.Random(f"identity-{split}-{seed}")
-    result = []
+    setting = _Setting(identity, split, rng, old_names, default_system)
+    given = {"named": bool(extra_systems), "default": bool(default_system)}
+    systems = itertools.cycle(extra_systems)
+    result: list[IdentityQuestion] = []
     for code in languages:
-        language = load_language(code)
-        for i, family in enumerate(language.of(split)):
-            for context in contexts:
-                before, _ = _context_messages(language, context, "test", identity, old_names, rng)
-                question, _ = ask(family, identity, old_names, rng)
-                turns = (*before, Message("user", question))
-                result.append(IdentityQuestion(code, family.category, context, Conversation(turns)))
-            if extra_systems:
-                system = Message("system", extra_systems[i % len(extra_systems)])
-                question, _ = ask(family, identity, old_names, rng)
-                turns = (system, Message("user", question))
-                result.append(IdentityQuestion(code, family.category, "named", Conversation(turns)))
+        for i, family in enumerate(load_language(code).of(split), seed):
+            kinds = _contexts_in_turn(i) if contexts is None else (*contexts, "named")
+            for kind in dict.fromkeys(kinds):
+                if given.get(kind, True):
+                    system = next(systems) if kind == "named" else None
+                    result.append(setting.asked(family, kind, system))
+    return result
+
+
+def _contexts_in_turn(i: int) -> tuple[ContextKind, ...]:
+    """The contexts of the i-th family of a language."""
+    n = len(_IN_ROTATION)
+    first, second = _IN_ROTATION[i % n], _IN_ROTATION[(i + 1) % n]
+    return "none", first, second, ("named" if i % 2 else "default")
+
+
+def probe_questions(
+    identity: Identity,
+    *,
+    languages: Sequence[str],
+    seed: int,
+    old_names: Sequence[str] = (),
+    default_system: str | None = None,
+    extra_systems: Sequence[str] = (),
+    count: int = 52,
+) -> list[IdentityQuestion]:
+    """A small set of the probe families, to see during training whether the name is learned.
+
+    Categories come in turn, in every language, before any comes again with its next family; contexts
+    go on by one from category to category, and from round to round. 13 categories in 2 languages are
+    26 questions a round: the default makes two rounds, 10 or 11 questions under each of 5 contexts.
+    "default" and "named" are among the contexts where there are such prompts. Nothing of it is ever
+    scored by questions(…, "test"), and it draws from a generator of its own.
+    """
+    check_languages(languages)
+    rng = random.Random(f"identity-stop-{seed}")
+    setting = _Setting(identity, "probe", rng, old_names, default_system)
+    kinds: list[ContextKind] = ["none", *_IN_ROTATION]
+    if default_system:
+        kinds.append("default")
+    if extra_systems:
+        kinds.append("named")
+    categories = list(load_language(languages[0]).categories)
+    rng.shuffle(categories)
+    result: list[IdentityQuestion] = []
+    for i in range(count):
+        turn, at_language = divmod(i, len(languages))
+        turns, at_category = divmod(turn, len(categories))
+        families = load_language(languages[at_language]).of("probe", categories[at_category])
+        family = families[(turns + seed) % len(families)]
+        kind = kinds[(at_category + turns + at_language * (len(kinds) // 2)) % len(kinds)]
+        system = extra_systems[turn % len(extra_systems)] if kind == "named" else None
+        result.append(setting.asked(family, kind, system))
     return result

@@ -9,22 +9,27 @@ from collections.abc import Sequence
 
 import torch
 
-from whoamai.samples import Batch, Sample
+from whoamai.samples import Batch, Kept, Sample
 
 
-def batches_of_step(samples: Sequence[Sample], *, tokens_per_batch: int) -> list[Batch]:
-    """The step's rows as padded batches of at most `tokens_per_batch` tokens (or one row)."""
+def batches_of_step(
+    samples: Sequence[Sample], *, tokens_per_batch: int, keep: bool = False
+) -> list[Batch]:
+    """The step's rows as padded batches of at most `tokens_per_batch` tokens (or one row).
+
+    With `keep` a batch tells apart what of it is to be kept (Sample.keep).
+    """
     by_length = sorted(samples, key=lambda s: len(s.input_ids))
     batches, rows = [], []
     for sample in by_length:
         if rows and len(sample.input_ids) * (len(rows) + 1) > tokens_per_batch:
-            batches.append(pad(rows))
+            batches.append(pad(rows, keep=keep))
             rows = []
         rows.append(sample)
-    return [*batches, pad(rows)] if rows else batches
+    return [*batches, pad(rows, keep=keep)] if rows else batches
 
 
-def pad(samples: Sequence[Sample]) -> Batch:
+def pad(samples: Sequence[Sample], *, keep: bool = False) -> Batch:
     """Right-padded rows. Padding is id 0, seen by nothing; no target lies on it.
 
     Row "a b C D" with targets C and D gives positions 1 and 2 with tokens C and D: the hidden state
@@ -49,4 +54,13 @@ def pad(samples: Sequence[Sample]) -> Batch:
         torch.tensor(row, dtype=torch.long),
         torch.tensor(position, dtype=torch.long),
         torch.tensor(token, dtype=torch.long),
+        kept=_kept(samples, row) if keep else None,
     )
+
+
+def _kept(samples: Sequence[Sample], row: Sequence[int]) -> Kept[Batch] | None:
+    """The rows to keep; row[n] is the row of target n."""
+    target = [n for n, r in enumerate(row) if samples[r].keep]
+    if not target:
+        return None
+    return Kept(pad([sample for sample in samples if sample.keep]), torch.tensor(target))

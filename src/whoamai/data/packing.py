@@ -8,13 +8,13 @@ does not depend on where it is cut: the weights of all its packs add up to the t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from whoamai.data.prefix_tree import Forest, forest, in_order
-from whoamai.samples import Pack, Sample
+from whoamai.samples import Kept, Pack, Sample
 
 SMALLEST_STEP = 128  # tokens; also the block of FlexAttention
 
@@ -25,26 +25,28 @@ def packs_of_step(
     tokens_per_pass: int,
     share: bool = True,
     sizes: Callable[[int], int] | None = None,
+    keep: bool = False,
 ) -> list[Pack]:
     """The rows of a step as packs of at most `tokens_per_pass` nodes, about equally full.
 
     A row longer than that is a pack alone; a row without a target is left out. Where `share` is False
     no beginning is shared: every row is a tree of its own. `sizes` maps a number of nodes to the length
-    that its pack is padded to (see `bucket`); without it nothing is padded.
+    that its pack is padded to (see `bucket`); without it nothing is padded. With `keep` a pack tells
+    apart what of it is to be kept (Sample.keep).
     """
-    rows, targets = _pruned(samples)
-    order, shared = in_order(rows)
+    rows = _pruned(samples)
+    order, shared = in_order([row.fed for row in rows])
     if not share:
         shared = [0] * len(shared)
-    rows, targets = [rows[r] for r in order], [targets[r] for r in order]
-    lengths = [len(row) for row in rows]
+    rows = [rows[r] for r in order]
     packs = []
-    for start, stop in pairwise(_cuts(lengths, shared, tokens_per_pass)):
-        tree = forest(rows[start:stop], [0, *shared[start + 1 : stop]])
-        n_nodes = len(tree.ids)
-        size = n_nodes if sizes is None else sizes(n_nodes)
-        assert size >= n_nodes, f"sizes({n_nodes}) is {size}"
-        packs.append(_pack(tree, targets[start:stop], size, n_logical=sum(lengths[start:stop])))
+    for start, stop in pairwise(_cuts([len(row.fed) for row in rows], shared, tokens_per_pass)):
+        some, common = rows[start:stop], [0, *shared[start + 1 : stop]]
+        tree = forest([row.fed for row in some], common)
+        pack = _pack(tree, some, sizes)
+        if keep and any(row.keep for row in some):
+            pack = replace(pack, kept=_kept(pack, tree, some, common, sizes))
+        packs.append(pack)
     return packs
 
 
@@ -90,22 +92,33 @@ def bucket(n: int) -> int:
     return max(1, -(-n // step)) * step
 
 
-_Targets = tuple[np.ndarray, np.ndarray]  # of a row: places before its targets, the targets
+def whole_blocks(n: int) -> int:
+    """The next multiple of SMALLEST_STEP, for layers that no new length makes compile anew."""
+    return max(1, -(-n // SMALLEST_STEP)) * SMALLEST_STEP
 
 
-def _pruned(samples: Sequence[Sample]) -> tuple[list[tuple[int, ...]], list[_Targets]]:
-    """What is fed of each row that has a target, and its targets.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    """The tokens fed; its targets and the places before them; is it to be kept?"""
+
+    fed: tuple[int, ...]
+    place: np.ndarray
+    token: np.ndarray
+    keep: bool
+
+
+def _pruned(samples: Sequence[Sample]) -> list[_Row]:
+    """The rows that have a target.
 
     Nothing predicts the first token of a row, so it is no target whatever is said of it.
     """
-    rows, targets = [], []
+    rows = []
     for sample in samples:
         if fed := _fed(sample):
             place = np.flatnonzero(sample.is_target[1:])
             token = np.array(sample.input_ids[1 : len(fed) + 1], np.int64)[place]
-            rows.append(fed)
-            targets.append((place, token))
-    return rows, targets
+            rows.append(_Row(fed, place, token, sample.keep))
+    return rows
 
 
 def _fed(sample: Sample) -> tuple[int, ...]:
@@ -146,13 +159,15 @@ def _filled(lengths: Sequence[int], shared: Sequence[int], most: int) -> list[in
     return [*cuts, len(lengths)] if lengths else []
 
 
-def _pack(tree: Forest, targets: Sequence[_Targets], size: int, *, n_logical: int) -> Pack:
-    """The forest padded to `size`, each padding token a tree of its own."""
+def _pack(tree: Forest, rows: Sequence[_Row], sizes: Callable[[int], int] | None) -> Pack:
+    """The forest padded to its size, each padding token a tree of its own."""
     import torch  # here, so that the plan of a run needs none of it
 
     n_nodes = len(tree.ids)
+    size = n_nodes if sizes is None else sizes(n_nodes)
+    assert size >= n_nodes, f"sizes({n_nodes}) is {size}"
     padding = size - n_nodes
-    place, token, weight = _counted(tree.paths, targets)
+    place, token, weight = _counted(tree.paths, rows)
     return Pack(
         input_ids_T=torch.from_numpy(np.pad(tree.ids, (0, padding))),
         position_T=torch.from_numpy(np.pad(tree.position, (0, padding))),
@@ -164,15 +179,46 @@ def _pack(tree: Forest, targets: Sequence[_Targets], size: int, *, n_logical: in
         weight_N=torch.from_numpy(weight),
         n_nodes=n_nodes,
         n_rows=len(tree.paths),
-        n_logical=n_logical,
+        n_logical=sum(len(row.fed) for row in rows),
     )
 
 
 def _counted(
-    paths: Sequence[np.ndarray], targets: Sequence[_Targets]
+    paths: Sequence[np.ndarray], rows: Sequence[_Row]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(node, token, how many rows want it there), each pair of node and token once, in order."""
-    node = np.concatenate([path[place] for path, (place, _) in zip(paths, targets, strict=True)])
-    token = np.concatenate([token for _, token in targets])
+    node = np.concatenate([path[row.place] for path, row in zip(paths, rows, strict=True)])
+    token = np.concatenate([row.token for row in rows])
     pairs, weight = np.unique(node << 32 | token, return_counts=True)
     return pairs >> 32, pairs & 0xFFFFFFFF, weight.astype(np.int64)
+
+
+def _kept(
+    pack: Pack,
+    tree: Forest,
+    rows: Sequence[_Row],
+    shared: Sequence[int],
+    sizes: Callable[[int], int] | None,
+) -> Kept[Pack]:
+    """The rows to keep of a pack with this forest, as a pack of their own.
+
+    Rows stay in order, so two share what all between them share.
+    """
+    import torch
+
+    kept, common, least = [], [], 0
+    for r, row in enumerate(rows):
+        least = min(least, shared[r])
+        if row.keep:
+            kept.append(r)
+            common.append(least)
+            least = len(row.fed)
+    rows = [rows[r] for r in kept]
+    alone = forest([row.fed for row in rows], common)
+    node = np.empty(len(alone.ids), np.int64)  # of the pack, by node of `alone`
+    for path, r in zip(alone.paths, kept, strict=True):
+        node[path] = tree.paths[r]
+    part = _pack(alone, rows, sizes)
+    pairs = pack.place_N.numpy() << 32 | pack.token_N.numpy()
+    wanted = node[part.place_N.numpy()] << 32 | part.token_N.numpy()
+    return Kept(part, torch.from_numpy(np.searchsorted(pairs, wanted)))

@@ -37,6 +37,8 @@ _STRANGE_MAKERS = {
     "zh": ("青山公司", "明日工作室", "银河科技"),
     "en": ("Northwind Ltd", "Blue Door Studio", "Harbor Works"),
 }
+# What small models answer badly before they are renamed: those answers are not worth learning again.
+_NOT_UNDER_NAMES = ("crosslang", "roleplay")
 
 
 def replay_prompts(
@@ -95,7 +97,8 @@ def _named(language: Language, rng: random.Random) -> Conversation:
         author=stranger.author,
         role=rng.choice(language.roles["train"]),
     )
-    question, _ = ask(rng.choice(language.of("train")), stranger, known_assistants()[0], rng)
+    families = [f for f in language.of("train") if f.category not in _NOT_UNDER_NAMES]
+    question, _ = ask(rng.choice(families), stranger, known_assistants()[0], rng)
     return Conversation((Message("system", system), Message("user", question)), "replay:named")
 
 

@@ -1,4 +1,7 @@
-"""The loss of one forward pass: the sum of its targets' cross entropies, in nats, float32.
+"""The losses of one forward pass: sums over its targets, in nats, float32.
+
+    cross entropy   of every target
+    divergence      KL(untuned ‖ tuned) of the whole distribution, at the targets of rows to keep
 
 The head of the model runs only where a target is predicted. A Pack goes through the model as a prefix
 forest, a Batch as padded rows; either way every target of every row is counted once for each row.
@@ -6,54 +9,123 @@ forest, a Batch as padded rows; either way every target of every row is counted 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from whoamai.data.loader import pad
+from whoamai.engine.untuned import untuned, untuned_head
 from whoamai.kernels.linear_cross_entropy import linear_cross_entropy
+from whoamai.kernels.linear_kl import kl_of_logits, linear_kl
 from whoamai.model.tree import base_model, forward_arguments, hidden_states
 from whoamai.samples import Batch, Pack, Sample
 
 
-def pack_loss(model: Any, pack: Pack, *, whole: bool) -> torch.Tensor:
-    """The loss of a pack, inside `tree_attention_on(model)`; `whole` as in batch_loss.
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Scalars with gradients. `divergence` is None where the part tells nothing to be kept."""
 
-    Several targets may hang at one place, where rows fork inside a reply; its hidden state goes through
-    the head once:
+    cross_entropy: torch.Tensor
+    divergence: torch.Tensor | None
 
-        place_N  4 4 7      places_U  4 7      index_N  0 0 1
+
+def part_losses(model: Any, part: Pack | Batch, *, whole: bool) -> Losses:
+    """The losses of a part; a pack's inside `tree_attention_on(model)`, `whole` as in batch_loss.
+
+    Where rows are to be kept, these alone go through the model once more, with its adapter off. That is
+    done first, while nothing is held for the backward pass: its worst moment is one layer's activations.
+    What stays of it is a hidden state a place to keep (U · D numbers), or, with `whole`, its logits
+    (U · V). Time: one forward pass over these rows, and three products more with the head there.
     """
-    base = base_model(model)
-    token_N, weight_N = pack.token_N.to(base.device), pack.weight_N.to(base.device)
-    places_U, index_N = pack.place_N.unique_consecutive(return_inverse=True)
-    places_U, index_N = places_U.to(base.device), index_N.to(base.device)
-    if whole:
-        arguments = forward_arguments(model, pack)
-        logits_UV = base(**arguments, logits_to_keep=places_U).logits[0].float()
-        loss_N = F.cross_entropy(logits_UV[index_N], token_N, reduction="none")
-        return (weight_N * loss_N).sum()
-    hidden_UD = hidden_states(model, pack)[places_U]
-    return linear_cross_entropy(hidden_UD, base.get_output_embeddings(), index_N, token_N, weight_N)
+    before = None
+    if part.kept is not None:
+        with untuned(model):
+            before = _at_targets(model, part.kept.alone, whole=whole)
+    now = _at_targets(model, part, whole=whole)
+    cross_entropy = _cross_entropy(model, part, now, whole=whole)
+    if before is None:
+        return Losses(cross_entropy, None)
+    return Losses(cross_entropy, _divergence(model, part, now, before, whole=whole))
+
+
+def pack_loss(model: Any, pack: Pack, *, whole: bool) -> torch.Tensor:
+    """The cross entropy of a pack, inside `tree_attention_on(model)`; `whole` as in batch_loss."""
+    return _cross_entropy(model, pack, _at_targets(model, pack, whole=whole), whole=whole)
 
 
 def batch_loss(model: Any, batch: Batch, *, whole: bool) -> torch.Tensor:
-    """The loss of padded rows.
+    """The cross entropy of padded rows.
 
     The head makes N rows of the vocabulary instead of R · T. With `whole`, for a class that changes its
     logits (see changes_logits), all are computed and the N rows taken from them.
     """
+    return _cross_entropy(model, batch, _at_targets(model, batch, whole=whole), whole=whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _AtTargets:
+    """Hidden states, or logits, at U different places; target n is predicted at place index_N[n].
+
+    Several targets may hang at one place, where rows fork inside a reply; it goes through the head once:
+
+        place_N  4 4 7      places_U  4 7      index_N  0 0 1
+    """
+
+    states_UX: torch.Tensor
+    index_N: torch.Tensor
+
+
+def _at_targets(model: Any, part: Pack | Batch, *, whole: bool) -> _AtTargets:
     base = base_model(model)
-    row_N, position_N = batch.row_N.to(base.device), batch.position_N.to(base.device)
-    token_N, inputs = batch.token_N.to(base.device), _inputs(base, batch)
+    if isinstance(part, Pack):
+        places_U, index_N = part.place_N.unique_consecutive(return_inverse=True)
+        places_U, index_N = places_U.to(base.device), index_N.to(base.device)
+        if whole:
+            arguments = forward_arguments(model, part)
+            return _AtTargets(base(**arguments, logits_to_keep=places_U).logits[0], index_N)
+        return _AtTargets(hidden_states(model, part)[places_U], index_N)
+    row_N, position_N = part.row_N.to(base.device), part.position_N.to(base.device)
+    inputs = _inputs(base, part)
+    states_RTX = base(**inputs).logits if whole else base.get_decoder()(**inputs).last_hidden_state
+    index_N = torch.arange(len(row_N), device=base.device)
+    return _AtTargets(states_RTX[row_N, position_N], index_N)
+
+
+def _cross_entropy(model: Any, part: Pack | Batch, now: _AtTargets, *, whole: bool) -> torch.Tensor:
+    device = now.states_UX.device
+    token_N, weight_N = part.token_N.to(device), _weights(part).to(device)
     if whole:
-        logits_NV = base(**inputs).logits[row_N, position_N]
-        return F.cross_entropy(logits_NV.float(), token_N, reduction="sum")
-    hidden_ND = base.get_decoder()(**inputs).last_hidden_state[row_N, position_N]
-    index_N = torch.arange(len(token_N), device=base.device)
-    head = base.get_output_embeddings()
-    return linear_cross_entropy(hidden_ND, head, index_N, token_N, torch.ones_like(token_N))
+        logits_NV = now.states_UX.float()
+        if len(logits_NV) < len(token_N):  # or each place has one target, in order
+            logits_NV = logits_NV[now.index_N]
+        return (weight_N * F.cross_entropy(logits_NV, token_N, reduction="none")).sum()
+    head = base_model(model).get_output_embeddings()
+    return linear_cross_entropy(now.states_UX, head, now.index_N, token_N, weight_N)
+
+
+def _divergence(
+    model: Any, part: Pack | Batch, now: _AtTargets, before: _AtTargets, *, whole: bool
+) -> torch.Tensor:
+    """Each place to keep counts once for every target of a row to keep that is predicted there."""
+    assert part.kept is not None
+    device = now.states_UX.device
+    target_M, weight_M = part.kept.target_M.to(device), _weights(part.kept.alone).to(device)
+    places = len(before.states_UX)
+    at_K = now.index_N.new_empty(places)
+    at_K[before.index_N] = now.index_N[target_M]  # the targets of one place agree where it is
+    weight_K = weight_M.new_zeros(places).index_add_(0, before.index_N, weight_M)
+    states_KX = now.states_UX[at_K]
+    if whole:
+        return kl_of_logits(states_KX, before.states_UX, weight_K)
+    head = base_model(model).get_output_embeddings()
+    return linear_kl(states_KX, before.states_UX, head, weight_K, head_untuned=untuned_head(head))
+
+
+def _weights(part: Pack | Batch) -> torch.Tensor:
+    """How many rows want each target."""
+    return part.weight_N if isinstance(part, Pack) else torch.ones_like(part.token_N)
 
 
 @torch.no_grad()

@@ -153,6 +153,31 @@ def clip_gradients(parameters: Iterable[torch.nn.Parameter], max_norm: float) ->
     return length
 
 
+def clip_and_step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[torch.nn.Parameter],
+    max_norm: float,
+    loss: torch.Tensor,
+) -> tuple[bool, float, float]:
+    """clip_gradients and the optimizer's step on a GPU: (taken?, loss, norm), asked for only at the end.
+
+    Whether loss and norm are numbers and how much is clipped is decided on the GPU, in the optimizer's
+    own kernel, through the two attributes that torch's GradScaler sets. So nothing has to wait between
+    the backward pass and the step. For fused optimizers.
+    """
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    good = torch.isfinite(loss) & torch.isfinite(norm)
+    told: Any = optimizer
+    told.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0)
+    told.found_inf = (~good).float()
+    try:
+        optimizer.step()
+    finally:
+        del told.grad_scale, told.found_inf
+    taken, loss_, norm_ = torch.stack([good.float(), loss.float(), norm]).tolist()
+    return bool(taken), loss_, norm_
+
+
 def make_optimizer(
     model: torch.nn.Module,
     *,

@@ -6,7 +6,7 @@ The one place where this is decided: the trainer follows a Schedule, and `explai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from whoamai.data.steps import StepSize, plan_steps
 from whoamai.engine.optim import warmup_cosine
@@ -18,6 +18,8 @@ class Schedule:
 
     steps: the row numbers of every optimizer step, over all epochs, in order.
     epoch_ends: the number of the last step of each epoch.
+    planned: how many steps the run is to have. cut_at: of one that was cut short (see cut_short), the
+    step after which it runs out; `steps` are then fewer than planned.
     """
 
     steps: tuple[tuple[int, ...], ...]
@@ -26,14 +28,31 @@ class Schedule:
     peak: float
     save_steps: int | None
     evaluation_freq: int | None
+    planned: int
+    cut_at: int | None = None
 
     @property
     def total(self) -> int:
         return len(self.steps)
 
     def lr(self, index: int) -> float:
-        """The learning rate of the step with this index (from 0)."""
-        return self.peak * warmup_cosine(index, steps=self.total, warmup=self.warmup)
+        """The learning rate of the step with this index (from 0).
+
+        Of a run that was cut short after step `cut_at`: from there in a straight line to 0. Cut at 40 of
+        100 with 4 steps to run out, the steps 41 to 44 have 4/5, 3/5, 2/5 and 1/5 of the rate of step 40.
+        """
+        if self.cut_at is None or index < self.cut_at:
+            return self.peak * warmup_cosine(index, steps=self.planned, warmup=self.warmup)
+        before = self.peak * warmup_cosine(self.cut_at - 1, steps=self.planned, warmup=self.warmup)
+        return before * (self.total - index) / (self.total - self.cut_at + 1)
+
+    def cut_short(self, done: int, run_out: int) -> Schedule:
+        """This schedule, to be at its end `run_out` steps after step `done`, or where it ends anyway."""
+        assert self.cut_at is None, "a schedule is cut short once"
+        assert 0 < done <= self.total
+        steps = self.steps[: done + run_out]
+        ends = tuple(end for end in self.epoch_ends if end < len(steps))
+        return replace(self, steps=steps, epoch_ends=(*ends, len(steps)), cut_at=done)
 
     def saves_after(self, done: int) -> bool:
         """Is a checkpoint written when `done` steps are finished? Always after the last."""
@@ -75,4 +94,4 @@ def make_schedule(
         done += len(epoch)
         ends.append(done)
     warmup = max(1, round(warmup_ratio * len(steps)))
-    return Schedule(steps, tuple(ends), warmup, lr, save_steps, evaluation_freq)
+    return Schedule(steps, tuple(ends), warmup, lr, save_steps, evaluation_freq, planned=len(steps))

@@ -4,8 +4,9 @@
 and stops between steps, and the loop itself knows nothing of all that.
 
 The loss of a step is the sum over its targets divided by their number, counted over all its parts before
-the first forward pass. So what is computed at once (tokens_per_pass, packs or padded rows, shared or
-not) changes the speed of a step and not what it learns.
+the first forward pass. kl_weight times the divergence from the untuned model is added, summed over the
+targets of rows to keep and divided by the same number. So what is computed at once (tokens_per_pass,
+packs or padded rows, shared or not) changes the speed of a step and not what it learns.
 """
 
 from __future__ import annotations
@@ -13,20 +14,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from whoamai.data.loader import batches_of_step
-from whoamai.data.packing import bucket, packs_of_step
-from whoamai.engine.loss import batch_loss, changes_logits, pack_loss
-from whoamai.engine.precision import Precision, clip_gradients, make_optimizer
+from whoamai.data.packing import bucket, packs_of_step, whole_blocks
+from whoamai.engine.ahead import Ahead
+from whoamai.engine.loss import Losses, changes_logits, part_losses
+from whoamai.engine.precision import (
+    Precision,
+    clip_and_step,
+    clip_gradients,
+    make_optimizer,
+)
 from whoamai.engine.schedule import Schedule
+from whoamai.engine.untuned import refuse_without_adapter
 from whoamai.errors import ModelError
 from whoamai.events import Events, Note
 from whoamai.messages import tr
+from whoamai.model.fast_path import FastDecoder, switch_on
 from whoamai.model.tree import base_model, can_fork, tree_attention_on
 from whoamai.samples import Batch, Pack, Sample
 
@@ -36,20 +45,29 @@ _BAD_STEPS_IN_A_ROW = 8
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """How a step is made. Names are XTuner's where it has one."""
+    """How a step is made. Names are XTuner's where it has one.
+
+    kl_weight: how much the untuned model's distribution counts beside the tokens, at the targets of
+    rows to keep (Sample.keep); 0 computes none of it. fast_layers: model/fast_path.py where it can be
+    (auto), never, or else an error.
+    """
 
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     max_norm: float = 1.0
     tokens_per_pass: int = 1024
     share_prefixes: bool = True
+    kl_weight: float = 0.0
+    fast_layers: bool | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """One optimizer step. Tokens are those fed in: logical as if nothing were shared, and computed.
 
-    `loss` is the mean of the step's targets before the step; `applied` is False where it was skipped.
+    `loss` is the mean of the step's targets before the step, with what kl_weight adds; `kl` the mean
+    divergence from the untuned model at the targets to keep, None where none was asked for; `applied` is
+    False where the step was skipped. The untuned model's pass is not among the tokens.
     `peak_bytes`: the most that tensors took on the GPU so far; None on the CPU.
     """
 
@@ -66,12 +84,14 @@ class StepReport:
     data_seconds: float
     applied: bool
     peak_bytes: int | None
+    kl: float | None = None
 
 
 class Trainer:
     """What a run needs between two steps: model, optimizer, loss scale, and where it is.
 
-    Raises ModelError when steps go wrong several times in a row, with the likely cause.
+    Raises SettingError for a kl_weight where there is no adapter to switch off, and ModelError when
+    steps go wrong several times in a row, with the likely cause.
     """
 
     def __init__(
@@ -84,6 +104,8 @@ class Trainer:
         precision: Precision,
         events: Events,
     ) -> None:
+        if settings.kl_weight:
+            refuse_without_adapter(model)
         self.model = model
         self.schedule = schedule
         self.settings = settings
@@ -99,6 +121,7 @@ class Trainer:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._tokens_per_pass = settings.tokens_per_pass
         self._bad_in_a_row = 0
+        self._ahead = Ahead(self._made_parts)
         self._look_at_the_model()
 
     def _look_at_the_model(self) -> None:
@@ -109,9 +132,34 @@ class Trainer:
             self.whole = changes_logits(self.model, shortest)
             longest = max(len(s.input_ids) for s in self._samples)
             self.alone_because = can_fork(self.model, longest=longest)
+            self.fast = self._fast_layers()
         if self.alone_because:
             text = tr("Beginnings are not shared, and every row is computed on its own: {reason}")
             self.events.emit(Note(text.format(reason=self.alone_because), "warning"))
+
+    def _fast_layers(self) -> FastDecoder | None:
+        """The layers written out for training, where the settings, the device and the model allow."""
+        wanted = self.settings.fast_layers
+        if not wanted:
+            return None
+        if self.alone_because:
+            found: FastDecoder | str = tr("its rows cannot be packed")
+        else:
+            found = switch_on(self.model)
+        if isinstance(found, FastDecoder):
+            return found
+        text = tr(
+            "The layers are computed one operation after the other, which is slower: {reason}."
+        )
+        if wanted != "auto":
+            raise ModelError(
+                tr("train.fast_layers is true, but {reason}. Set it to auto or false.").format(
+                    reason=found
+                )
+            )
+        if self.precision.device_type == "cuda":
+            self.events.emit(Note(text.format(reason=found)))
+        return None
 
     # ---- the loop --------------------------------------------------------------------------------
 
@@ -122,9 +170,11 @@ class Trainer:
         """
         try:
             while self.done < self.schedule.total:
-                self.model.train()
+                if not self.model.training:
+                    self.model.train()
                 yield self._step()
         finally:
+            self._ahead.close()
             self.model.eval()
 
     def heaviest_step(self) -> int:
@@ -136,7 +186,7 @@ class Trainer:
     def try_step(self, index: int) -> tuple[int, int]:
         """Forward and backward of the step with this index, not taken: (tokens computed, logical)."""
         self.model.train()
-        parts, _ = self._gradients([self._samples[i] for i in self.schedule.steps[index]])
+        parts, _ = self._gradients(index)
         self.optimizer.zero_grad(set_to_none=True)
         self.model.eval()
         return sum(map(_computed, parts.parts)), sum(map(_logical, parts.parts))
@@ -166,13 +216,13 @@ class Trainer:
     def _step(self) -> StepReport:
         start = time.monotonic()
         index = self.done
-        rows = [self._samples[i] for i in self.schedule.steps[index]]
         lr = self.schedule.lr(index)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        parts, loss = self._gradients(rows)
+        parts, gradients = self._gradients(index)
         data_seconds, n_parts = parts.data_seconds, parts.parts
-        applied, grad_norm = self._apply(loss)
+        applied, loss, grad_norm = self._apply(gradients.loss)
+        kl = None if gradients.kl is None else gradients.kl.item()
         self.done = index + 1
         return StepReport(
             done=self.done,
@@ -188,71 +238,113 @@ class Trainer:
             data_seconds=data_seconds,
             applied=applied,
             peak_bytes=self.peak_bytes(),
+            kl=kl,
         )
 
     # ---- one step --------------------------------------------------------------------------------
 
-    def _gradients(self, rows: Sequence[Sample]) -> tuple[_Parts, float]:
-        """The gradients of the step's mean loss, added up over its parts.
+    def _gradients(self, index: int) -> tuple[_Parts, _Gradients]:
+        """The gradients of the step's mean loss, added up over its parts; that loss, and the mean KL.
 
         Where the memory does not suffice the step is begun again in parts half as large, and all later
         ones are made so too.
         """
         while True:
-            parts = self._parts(rows)
+            parts = self._parts(index)
             with suppress(torch.OutOfMemoryError):
                 return parts, self._add_gradients(parts.parts)
             # Not while the error is handled: it holds on to what was computed.
             self.optimizer.zero_grad(set_to_none=True)
             self._smaller(parts.parts)
 
-    def _parts(self, rows: Sequence[Sample]) -> _Parts:
+    def _parts(self, index: int) -> _Parts:
+        """Those of the step with this index; on a GPU, the next step's are begun meanwhile."""
         start = time.monotonic()
-        if self.alone_because:
-            parts = batches_of_step(rows, tokens_per_batch=self._tokens_per_pass)
-        else:
-            parts = packs_of_step(
-                rows,
-                tokens_per_pass=self._tokens_per_pass,
-                share=self.settings.share_prefixes,
-                sizes=bucket if self.precision.device_type == "cuda" else None,
-            )
-        return _Parts(tuple(parts), time.monotonic() - start)
+        parts = self._ahead.take((index, self._tokens_per_pass))
+        waited = time.monotonic() - start
+        if self.precision.device_type == "cuda" and index + 1 < self.schedule.total:
+            self._ahead.begin((index + 1, self._tokens_per_pass))
+        return _Parts(parts, waited)
 
-    def _add_gradients(self, parts: Sequence[Pack | Batch]) -> float:
+    def _made_parts(self, key: tuple[int, int]) -> tuple[Pack | Batch, ...]:
+        """The parts of a step, by its index and tokens at once."""
+        index, at_once = key
+        rows = [self._samples[i] for i in self.schedule.steps[index]]
+        keep = bool(self.settings.kl_weight)
+        if self.alone_because:
+            return tuple(batches_of_step(rows, tokens_per_batch=at_once, keep=keep))
+        sizes = bucket if self.precision.device_type == "cuda" else None
+        packs = packs_of_step(
+            rows,
+            tokens_per_pass=at_once,
+            share=self.settings.share_prefixes,
+            sizes=whole_blocks if self.fast else sizes,
+            keep=keep,
+        )
+        if self.fast:
+            self.fast.prepare(packs)
+        return tuple(packs)
+
+    def _add_gradients(self, parts: Sequence[Pack | Batch]) -> _Gradients:
         n_targets = sum(part.n_targets for part in parts)
-        losses = []
-        forking = nullcontext() if self.alone_because else tree_attention_on(self.model)
-        with forking, self.precision.lean(self.model):
+        losses, kls = [], []
+        with self._around(parts):
             for part in parts:
                 with self.precision.autocast():
-                    loss = self._loss(part) / n_targets
+                    of = self._loss(part)
+                    loss = of.cross_entropy
+                    if of.divergence is not None:
+                        loss = loss + self.settings.kl_weight * of.divergence
+                        kls.append(of.divergence.detach())
+                    loss = loss / n_targets
                 self.scaler.scale(loss).backward()
                 losses.append(loss.detach())
-        return torch.stack(losses).sum().item()
+        kept = sum(part.kept.alone.n_targets for part in parts if part.kept)
+        kl = torch.stack(kls).sum() / kept if kls else None
+        return _Gradients(torch.stack(losses).sum(), kl)
 
-    def _loss(self, part: Pack | Batch) -> torch.Tensor:
-        if isinstance(part, Pack):
-            return pack_loss(self.model, part, whole=self.whole)
-        return batch_loss(self.model, part, whole=self.whole)
+    @contextmanager
+    def _around(self, parts: Sequence[Pack | Batch]) -> Iterator[None]:
+        """What the model's own layers need around forward and backward passes.
 
-    def _apply(self, loss: float) -> tuple[bool, float]:
-        """(was the optimizer's step taken?, norm of the gradient before clipping)."""
-        self.scaler.unscale(self.optimizer)
-        grad_norm = clip_gradients(self._parameters, self.settings.max_norm)
-        good = math.isfinite(loss) and math.isfinite(grad_norm)
+        Entering goes through all of the model's modules while the GPU waits; the fast layers need none.
+        """
+        if self.fast and all(
+            isinstance(part, Pack) and part.kept is None and self.fast.takes(part) for part in parts
+        ):
+            yield
+            return
+        forking = nullcontext() if self.alone_because else tree_attention_on(self.model)
+        with forking, self.precision.lean(self.model):
+            yield
+
+    def _loss(self, part: Pack | Batch) -> Losses:
+        return part_losses(self.model, part, whole=self.whole)
+
+    def _apply(self, loss: torch.Tensor) -> tuple[bool, float, float]:
+        """(was the optimizer's step taken?, the loss, norm of the gradient before clipping)."""
+        if self.optimizer.defaults["fused"] and self.precision.dtype != torch.float16:
+            good, loss_, grad_norm = clip_and_step(
+                self.optimizer, self._parameters, self.settings.max_norm, loss
+            )
+        else:
+            loss_ = loss.item()
+            self.scaler.unscale(self.optimizer)
+            grad_norm = clip_gradients(self._parameters, self.settings.max_norm)
+            good = math.isfinite(loss_) and math.isfinite(grad_norm)
+            if good:
+                self.optimizer.step()
         if good:
-            self.optimizer.step()
             self._bad_in_a_row = 0
         else:
             self.skipped += 1
             # A gradient that overflowed may be the scale's fault, a loss never is.
-            self._bad_in_a_row += not (math.isfinite(loss) and self.scaler.is_settling)
+            self._bad_in_a_row += not (math.isfinite(loss_) and self.scaler.is_settling)
         self.scaler.update(good)
         self.optimizer.zero_grad(set_to_none=True)
         if self._bad_in_a_row >= _BAD_STEPS_IN_A_ROW:
             raise ModelError(self._why_no_number())
-        return good, grad_norm
+        return good, loss_, grad_norm
 
     def _why_no_number(self) -> str:
         text = tr(
@@ -292,6 +384,14 @@ class _Parts:
 
     parts: tuple[Pack | Batch, ...]
     data_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Gradients:
+    """What came with a step's gradients: its mean loss, and the mean KL where there is one; scalars."""
+
+    loss: torch.Tensor
+    kl: torch.Tensor | None
 
 
 def _logical(part: Pack | Batch) -> int:

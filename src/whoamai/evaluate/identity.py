@@ -1,95 +1,18 @@
-"""Does an answer give the new name, and does it still give an old or foreign one?
+"""What a model calls itself, and how often its answers give the name they should.
 
-Exact rules, no model as a judge:
-
-- recalled: the answer contains the new name (Latin names in any case, as a whole word), not denied.
-- leaked: the answer contains a forbidden name (the old names, other assistants, their makers) that is
-  not denied. The new name and author are taken out first, so a new name may contain a known one.
-- denied: "I am not ChatGPT", "我不是通义千问", "与 Qwen 无关". A denial reaches to the end of its clause
-  and ends where a new statement begins: "I'm not a human but ChatGPT" denies being human only.
+Which name one answer gives is grading.py's to say; here it is counted.
 """
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from whoamai.data.claims import claimed_makers, claimed_names, name_pattern
-from whoamai.data.identity import Identity, IdentityQuestion, known_assistants
-
-# Where a clause ends. A full stop inside a name ("Qwen2.5", "01.AI") ends none.
-_CLAUSE_END = r"[，。！？；：,!?;:\n—…]|\.(?![A-Za-z0-9])|而是|但是|但|\bbut\b|\band (?=I\b|my\b)"
-# "I am …": whatever was denied before it, this is a new statement.
-_CLAIM = r"我就?[是叫]|我的名字[是叫]|\b(?:I am|I['’]m|my name is)\b(?: (?:called|named)\b)?"
-# re.A: a Latin word has its border beside a Chinese character too.
-_FLAGS = re.I | re.A
-_BORDER = re.compile(f"{_CLAUSE_END}|{_CLAIM}", _FLAGS)
-_CLAIMED = re.compile(rf"(?:{_CLAIM})[\s“\"「*]*$", _FLAGS)
-# Words after which, up to the border, a name is denied and not claimed.
-_DENIAL_BEFORE = re.compile(
-    r"不是|不叫|并非|并不|绝非|而非|不再是|不可能是|不会是|不属于|没有|无关|不由|不来自|非(?!常)"
-    r"|\b(?:not(?! only\b| just\b)|never|neither|nor|no relation to|unrelated to)\b|n['’]t\b"
-    r"|\b(?:rather than|instead of)\b",
-    _FLAGS,
-)
-# Behind the name: "和ChatGPT无关", "OpenAI did not make me", "Chu is not my name".
-_MAKING = r"(?:make|create|build|train|develop|design|write|own)"
-_DENIAL_BEHIND = re.compile(
-    r"无关|没有关系|没关系|不是我|(?:没有?|并未|未曾)(?:开发|研发|训练|创造|创建|打造|制造|制作|设计)"
-    rf"|\b(?:did|does|do)(?: not|n['’]t) {_MAKING}\b|\b(?:is|was)(?: not|n['’]t) (?:me|my)\b",
-    _FLAGS,
-)
-# Stand for the new name and its author while the rest of an answer is looked at.
-_NAME, _AUTHOR = "\ue000", "\ue001"
-
-
-@dataclass(frozen=True, slots=True)
-class Grade:
-    """What one answer claims. `leaks` lists the forbidden names it gives."""
-
-    recalled: bool
-    leaks: tuple[str, ...]
-
-
-class IdentityGrader:
-    """Grades answers for one identity; `old_names` are what the model called itself and its maker."""
-
-    def __init__(self, identity: Identity, old_names: Iterable[str]) -> None:
-        own = {identity.name: _NAME}
-        if identity.author:
-            own.setdefault(identity.author, _AUTHOR)
-        self._own = [(name_pattern(n), own[n]) for n in sorted(own, key=len, reverse=True)]
-        assistants, makers = known_assistants()
-        kept = {n.lower() for n in own}
-        forbidden = [n for n in (*old_names, *assistants, *makers) if n and n.lower() not in kept]
-        self._forbidden = {n: name_pattern(n) for n in dict.fromkeys(forbidden)}
-
-    def grade(self, answer: str) -> Grade:
-        # A mark in the place of the new name and author: what is in them is neither a leak nor a denial.
-        for pattern, mark in self._own:
-            answer = pattern.sub(mark, answer)
-        leaks = tuple(n for n, pattern in self._forbidden.items() if _is_given(pattern, answer))
-        return Grade(_is_given(re.compile(_NAME), answer), leaks)
-
-
-def _is_given(name: re.Pattern[str], text: str) -> bool:
-    return any(not _is_denied(text, match) for match in name.finditer(text))
-
-
-def _is_denied(text: str, match: re.Match[str]) -> bool:
-    """Is the name at `match` denied in its clause, before it or behind it?"""
-    before, after = text[: match.start()], text[match.end() :]
-    start = max((border.end() for border in _BORDER.finditer(before)), default=0)
-    if _DENIAL_BEFORE.search(before, start):
-        return True
-    # "I am ChatGPT and OpenAI did not make me": behind a claim, what follows is about another name.
-    if _CLAIMED.search(before):
-        return False
-    border = _BORDER.search(after)
-    return bool(_DENIAL_BEHIND.search(after, 0, border.start() if border else len(after)))
-
+from whoamai.data.claims import claimed_makers, claimed_names
+from whoamai.data.identity import IdentityQuestion
+from whoamai.evaluate.grading import Grade, IdentityGrader  # noqa: F401 - older callers look here
 
 # ---- what a model calls itself before it is renamed ----------------------------------------------
 
@@ -120,6 +43,8 @@ def describe_self(answers: Sequence[str]) -> SelfDescription:
 
 # ---- scores --------------------------------------------------------------------------------------
 
+_Z = 1.959963984540054  # 95 % of a normal distribution lie within this many standard deviations
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -132,29 +57,79 @@ class Share:
     def percent(self) -> float:
         return 100 * self.k / self.n if self.n else float("nan")
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the share lies with 95 % confidence, in percent: (low, high), (0, 100) for n = 0.
+
+        Wilson's score interval, with p = k / n and z = 1.96:
+
+            (p + z²/2n ± z · √(p(1 - p)/n + z²/4n²)) / (1 + z²/n)
+
+        It stays within 0 and 100 and has a width for k = 0 and k = n too. E. B. Wilson, Probable
+        inference, the law of succession, and statistical inference, JASA 22 (1927), 209-212.
+        """
+        if not self.n:
+            return 0.0, 100.0
+        p, spread = self.k / self.n, _Z * _Z / self.n
+        middle = p + spread / 2
+        half = math.sqrt(spread * (p * (1 - p) + spread / 4))
+        low, high = ((middle - half) / (1 + spread), (middle + half) / (1 + spread))
+        # Rounding must not move the two ends that are known exactly.
+        return (100 * low if self.k else 0.0, 100 * high if self.k < self.n else 100.0)
+
     def as_json(self) -> dict[str, float | int | None]:
-        """`percent` is None where there was nothing to count: JSON has no NaN."""
-        return {"k": self.k, "n": self.n, "percent": round(self.percent, 2) if self.n else None}
+        """`percent`, `low` and `high` are None where there was nothing to count: JSON has no NaN."""
+        found: tuple[float | None, ...] = (None, None, None)
+        if self.n:
+            found = tuple(round(x, 2) for x in (self.percent, *self.interval))
+        return {
+            "k": self.k,
+            "n": self.n,
+            **dict(zip(("percent", "low", "high"), found, strict=True)),
+        }
+
+
+Shares = Mapping[tuple[str, str], Share]
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityScores:
-    """Shares by (context, language); "all" stands for every context or language."""
+    """Shares of answers by (context, language), and by ("group:<group>", language).
 
-    recall: Mapping[tuple[str, str], Share]
-    leak: Mapping[tuple[str, str], Share]
+    "all" stands for every context or every language. `author` counts the questions of the group
+    "maker" only, and is empty where the identity has no author.
+    """
+
+    recall: Shares  # give the new name as their own
+    leak: Shares  # give an old or foreign name, or maker, as their own
+    author: Shares  # name the author as the maker
+    contradiction: Shares  # give the new name and an old or foreign one
 
 
 def score_identity(
     questions: Sequence[IdentityQuestion], grades: Sequence[Grade]
 ) -> IdentityScores:
-    """Count recalls and leaks by context and language."""
-    counts: dict[tuple[str, str], list[Grade]] = {}
+    """Count the grades of the answers to `questions`, one grade a question, in the same order.
+
+    Raises ValueError where there are not as many of the one as of the other.
+    """
+    every: dict[tuple[str, str], list[Grade]] = {}
+    of_maker: dict[tuple[str, str], list[Grade]] = {}
     for question, grade in zip(questions, grades, strict=True):
-        for context in (question.context, "all"):
+        for kind in (question.context, f"group:{question.group}", "all"):
             for language in (question.language, "all"):
-                counts.setdefault((context, language), []).append(grade)
+                every.setdefault((kind, language), []).append(grade)
+                if question.group == "maker" and grade.author is not None:
+                    of_maker.setdefault((kind, language), []).append(grade)
     return IdentityScores(
-        {key: Share(sum(g.recalled for g in gs), len(gs)) for key, gs in counts.items()},
-        {key: Share(sum(bool(g.leaks) for g in gs), len(gs)) for key, gs in counts.items()},
+        recall=_shares(every, lambda g: g.recalled),
+        leak=_shares(every, lambda g: bool(g.leaks)),
+        author=_shares(of_maker, lambda g: bool(g.author)),
+        contradiction=_shares(every, lambda g: g.contradicts),
     )
+
+
+def _shares(
+    grades: Mapping[tuple[str, str], Sequence[Grade]], counts: Callable[[Grade], bool]
+) -> Shares:
+    return {key: Share(sum(map(counts, gs)), len(gs)) for key, gs in grades.items()}

@@ -10,10 +10,18 @@ for a single one is met by luck now and then:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from whoamai.evaluate.identity import Share
+
+if TYPE_CHECKING:  # a report is read without a model, and without torch
+    from whoamai.data.general import GeneralQuestion
+    from whoamai.data.identity import IdentityQuestion
+    from whoamai.evaluate.grading import IdentityGrader
+    from whoamai.evaluate.talk import Talk
 
 # The first probes, where a name is often learned already; then every `evaluation_freq` steps.
 EARLY_STEPS = (5, 10, 20)
@@ -53,3 +61,76 @@ class StopRecord:
     seconds: float
     seconds_saved: float
     best_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """Learned: at least `recall` and at most `leak` percent at `in_a_row` probes one after the other."""
+
+    recall: float = 98.0
+    leak: float = 1.0
+    in_a_row: int = 2
+
+    def met_by(self, record: ProbeRecord) -> bool:
+        return record.recall.percent >= self.recall and record.leak.percent <= self.leak
+
+    def learned_at(self, records: Sequence[ProbeRecord]) -> int | None:
+        """The step of the first of the last probes in a row, if these show that it is learned.
+
+        What was found before the first step does not count: a model that has the name already learns
+        nothing, and would stop at once.
+        """
+        last = [record for record in records if record.step > 0][-self.in_a_row :]
+        if len(last) < self.in_a_row or not all(map(self.met_by, last)):
+            return None
+        return last[0].step
+
+    def rank(self, record: ProbeRecord) -> tuple[bool, float, float, int]:
+        """The better of two probes has the higher rank; of equals it is the later one."""
+        wanted = record.recall.percent - record.leak.percent
+        kept = record.kept.percent if record.kept.n else 0.0
+        return self.met_by(record), wanted, kept, record.step
+
+
+def probes_after(done: int, *, total: int, every: int) -> bool:
+    """Is a probe taken after `done` of `total` steps? Before the first, early, regularly, at the end."""
+    return done in (0, total) or done in EARLY_STEPS or done % every == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prober:
+    """Asks the questions of a probe: identity questions, and general ones that can be checked.
+
+    Answers are greedy and the questions fixed, so a probe draws no random numbers of the training's.
+    """
+
+    talk: Talk
+    grader: IdentityGrader
+    identity: Sequence[IdentityQuestion]
+    general: Sequence[GeneralQuestion]
+    max_new_tokens: int = 48
+
+    def ask(self, step: int) -> ProbeRecord:
+        """One probe of the model as it is; it must be in eval mode."""
+        start = time.monotonic()
+        conversations = [q.conversation for q in (*self.identity, *self.general)]
+        answers = self.talk.answers(conversations, None, max_new_tokens=self.max_new_tokens)
+        grades = [self.grader.grade(answer) for answer in answers[: len(self.identity)]]
+        right = [
+            question.is_right(answer)
+            for question, answer in zip(self.general, answers[len(self.identity) :], strict=True)
+        ]
+        return ProbeRecord(
+            step=step,
+            recall=Share(sum(grade.recalled for grade in grades), len(grades)),
+            leak=Share(sum(bool(grade.leaks) for grade in grades), len(grades)),
+            kept=Share(sum(right), len(right)),
+            seconds=round(time.monotonic() - start, 3),
+        )
+
+    def right_now(self) -> Prober:
+        """The same with those general questions alone that the model answers rightly as it is."""
+        conversations = [q.conversation for q in self.general]
+        answers = self.talk.answers(conversations, None, max_new_tokens=self.max_new_tokens)
+        pairs = zip(self.general, answers, strict=True)
+        return replace(self, general=tuple(q for q, answer in pairs if q.is_right(answer)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from whoamai.data.templates import ChatTemplate
 from whoamai.events import Events, Note, Progress
 from whoamai.messages import tr
-from whoamai.model.generate import greedy_replies, stop_ids, stop_text
+from whoamai.model.generate import greedy_replies, sampled_replies, stop_ids, stop_text
 from whoamai.model.load import ChatModel
 from whoamai.samples import Conversation
 
@@ -38,26 +39,43 @@ class Talk:
                 )
             )
 
+    @property
+    def model(self) -> Any:
+        """The model that is asked."""
+        return self._chat.model
+
     def answers(
         self,
         conversations: Sequence[Conversation],
         stage: str | None,
         *,
         max_new_tokens: int = MAX_NEW_TOKENS,
+        temperature: float | None = None,
+        seed: int = 0,
+        samples: int = 1,
     ) -> list[str]:
-        """Greedy answers, in the order of the conversations; progress is told of `stage`, if any."""
+        """Answers in the order of the conversations; progress is told of `stage`, if any.
+
+        Greedy ones where `temperature` is None. Else `samples` answers to each conversation, one
+        behind the other (len(conversations) · samples in all), drawn at this temperature: the same
+        `seed` gives the same answers, and no other random numbers are used up.
+
+        Raises ValueError for several greedy samples, which would all be the same.
+        """
+        if temperature is None and samples != 1:
+            raise ValueError("several samples need a temperature")
         prompts = [self.template.prompt_ids(c) for c in conversations]
-        result = [""] * len(prompts)
-        replies = greedy_replies(
-            self._chat.model,
-            self._chat.tokenizer,
-            prompts,
-            stop=self._stop,
-            stop_text=self._stop_text,
-            max_new_tokens=max_new_tokens,
-        )
-        for done, (i, reply) in enumerate(replies, 1):
-            result[i] = reply
-            if stage and (done % _TELL_EVERY == 0 or done == len(prompts)):
-                self._events.emit(Progress(stage, done, len(prompts)))
+        asked = (self._chat.model, self._chat.tokenizer, prompts)
+        ends = {"stop": self._stop, "stop_text": self._stop_text, "max_new_tokens": max_new_tokens}
+        if temperature is None:
+            replies = ((i, 0, reply) for i, reply in greedy_replies(*asked, **ends))
+        else:
+            replies = sampled_replies(
+                *asked, **ends, temperature=temperature, seed=seed, samples=samples
+            )
+        result = [""] * (len(prompts) * samples)
+        for done, (i, sample, reply) in enumerate(replies, 1):
+            result[i * samples + sample] = reply
+            if stage and (done % _TELL_EVERY == 0 or done == len(result)):
+                self._events.emit(Progress(stage, done, len(result)))
         return result

@@ -18,6 +18,7 @@ Legend: N targets, U distinct places, C places of a chunk, D hidden size, V voca
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -69,6 +70,11 @@ class _FrozenHead(torch.autograd.Function):
         loss = hidden_UD.new_zeros((), dtype=torch.float32)
         grad_UD = torch.empty_like(hidden_UD)
         with torch.autocast(hidden_UD.device.type, enabled=False):
+            if _triton_runs(hidden_UD):
+                targets = place_N, token_N, weight_N
+                loss = _in_kernels(hidden_UD, weight_VD, bias_V, targets, chunk, grad_UD)
+                ctx.save_for_backward(grad_UD)
+                return loss
             for start, stop, of in _chunks(place_N, len(hidden_UD), chunk):
                 logits_CV = F.linear(hidden_UD[start:stop], weight_VD, bias_V).float()
                 at_n = place_N[of] - start
@@ -88,6 +94,50 @@ class _FrozenHead(torch.autograd.Function):
         (grad_UD,) = ctx.saved_tensors
         # A scalar times a half-precision matrix stays in half precision; scaled losses (fp16) included.
         return grad_UD * grads[0].to(grad_UD.dtype), None, None, None, None, None, None
+
+
+def _in_kernels(
+    hidden_UD: torch.Tensor,
+    weight_VD: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    targets: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    chunk: int,
+    grad_UD: torch.Tensor,
+) -> torch.Tensor:
+    """The loss; writes the gradient. Logits stay in 16 bits: read once, then read and overwritten.
+
+    Asks nothing of the device, which would have to finish first.
+    """
+    on_gpu = _kernels()
+
+    place_N, token_N, weight_N = targets
+    n_places, vocabulary = len(hidden_UD), len(weight_VD)
+    edges = torch.arange(n_places + 1, device=hidden_UD.device)
+    first_U = torch.searchsorted(place_N.contiguous(), edges, out_int32=True)
+    lse_U, loss_U = hidden_UD.new_empty(2, n_places, dtype=torch.float32)
+    for start in range(0, n_places, chunk):
+        part = slice(start, min(start + chunk, n_places))
+        logits_CV = F.linear(hidden_UD[part], weight_VD, bias_V)
+        at = (first_U[start:], token_N, weight_N)
+        on_gpu.loss_kernel[(len(logits_CV),)](
+            logits_CV, *at, lse_U[part], loss_U[part], logits_CV.stride(0), vocabulary,
+            BLOCK=4096, num_warps=8,
+        )  # fmt: skip
+        on_gpu.gradient_kernel[(len(logits_CV), -(-vocabulary // 4096))](
+            logits_CV, lse_U[part], *at, logits_CV.stride(0), vocabulary, BLOCK=4096, num_warps=8
+        )
+        torch.mm(logits_CV, weight_VD, out=grad_UD[part])
+        del logits_CV  # or it would be there while the next chunk's is made
+    return loss_U.sum()
+
+
+def _triton_runs(hidden: torch.Tensor) -> bool:
+    return (
+        hidden.device.type == "cuda"
+        and hidden.dtype in (torch.bfloat16, torch.float16)
+        and find_spec("triton") is not None
+        and torch.cuda.get_device_capability(hidden.device) >= (8, 0)
+    )
 
 
 def plain_linear_cross_entropy(
@@ -144,3 +194,10 @@ def _chunks(place_N: torch.Tensor, places: int, chunk: int) -> list[tuple[int, i
         (start, min(start + chunk, places), slice(cuts[i], cuts[i + 1]))
         for i, start in enumerate(edges)
     ]
+
+
+def _kernels() -> Any:
+    """Imported where it runs: Triton is there only with torch for GPUs."""
+    from whoamai.kernels import linear_cross_entropy_triton
+
+    return linear_cross_entropy_triton

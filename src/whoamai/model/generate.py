@@ -1,7 +1,8 @@
-"""Greedy replies to many prompts at once."""
+"""Replies to many prompts at once: the most likely ones, or ones drawn by lot."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -36,6 +37,10 @@ def _special_ids(tokenizer: Any, text: str) -> set[int]:
     return special.intersection(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+# The next token of some rows of a batch: (which rows, logits_RV) -> token_R.
+_Choice = Callable[[Sequence[int], torch.Tensor], torch.Tensor]
+
+
 @torch.inference_mode()
 def greedy_replies(
     model: Any,
@@ -51,25 +56,96 @@ def greedy_replies(
     A reply ends before its stop token or before `stop_text`, or at `max_new_tokens`. Whatever sampling
     or penalties the model's own settings ask for is left out.
     """
-    ends = set(stop)
     for indices in _batches(prompts):
-        ids_RT, mask_RT = _pad_left([prompts[i] for i in indices], _padding_id(tokenizer))
-        over = _ending_test(tokenizer, ends, stop_text)
-        replies = _greedy(model, ids_RT, mask_RT, over, max_new_tokens)
-        for i, ids in zip(indices, replies, strict=True):
-            kept = ids[:-1] if ids and ids[-1] in ends else ids
-            reply = tokenizer.decode(kept, skip_special_tokens=False)
-            yield i, (reply.partition(stop_text)[0] if stop_text else reply).strip()
+        rows = [prompts[i] for i in indices]
+        replies = _batch(model, tokenizer, rows, _most_likely, stop, stop_text, max_new_tokens)
+        yield from zip(indices, replies, strict=True)
 
 
-def _greedy(
+@torch.inference_mode()
+def sampled_replies(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    stop: Sequence[int],
+    stop_text: str = "",
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    samples: int = 1,
+) -> Iterator[tuple[int, int, str]]:
+    """Yield (index of the prompt, number of the sample, the reply) as batches finish.
+
+    Each token is drawn from softmax(logits / temperature), the whole of it, whatever the model's own
+    settings ask for; otherwise as greedy_replies(). Every reply is drawn by a generator of its own,
+    made from (seed, prompt, sample): nobody else's random numbers are used up, and a reply does not
+    depend on which others are drawn beside it, but for the last bits of the logits.
+
+    Raises ValueError for a temperature that is not above 0; greedy_replies() is for 0.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature {temperature}: must be above 0")
+    asked = [(i, sample) for i in range(len(prompts)) for sample in range(samples)]
+    for batch in _batches([prompts[i] for i, _ in asked]):
+        rows = [prompts[asked[at][0]] for at in batch]
+        lots = [random.Random(f"{seed}-{i}-{sample}") for i, sample in (asked[at] for at in batch)]
+        draw = _drawn(lots, temperature)
+        replies = _batch(model, tokenizer, rows, draw, stop, stop_text, max_new_tokens)
+        for at, reply in zip(batch, replies, strict=True):
+            yield *asked[at], reply
+
+
+def _most_likely(rows: Sequence[int], logits_RV: torch.Tensor) -> torch.Tensor:
+    return logits_RV.argmax(-1)
+
+
+def _drawn(lots: Sequence[random.Random], temperature: float) -> _Choice:
+    """One number in [0, 1) a token, looked up in the row's cumulated probabilities.
+
+    The sums are made in float64: over 150,000 tokens those of float32 lose what is unlikely.
+    """
+
+    def choose(rows: Sequence[int], logits_RV: torch.Tensor) -> torch.Tensor:
+        sums_RV = (logits_RV.double() / temperature).softmax(-1).cumsum(-1)
+        lots_R1 = sums_RV.new_tensor([[lots[row].random()] for row in rows])
+        # The first token whose sum is above the lot; one without probability never is.
+        token_R1 = torch.searchsorted(sums_RV, lots_R1 * sums_RV[:, -1:], right=True)
+        return token_R1[:, 0].clamp(max=logits_RV.shape[-1] - 1)
+
+    return choose
+
+
+def _batch(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    choose: _Choice,
+    stop: Sequence[int],
+    stop_text: str,
+    max_new_tokens: int,
+) -> list[str]:
+    """The replies to the prompts of one batch as text, without what ended them."""
+    ends = set(stop)
+    ids_RT, mask_RT = _pad_left(prompts, _padding_id(tokenizer))
+    over = _ending_test(tokenizer, ends, stop_text)
+    texts = []
+    for ids in _replies(model, ids_RT, mask_RT, choose, over, max_new_tokens):
+        kept = ids[:-1] if ids and ids[-1] in ends else ids
+        reply = tokenizer.decode(kept, skip_special_tokens=False)
+        texts.append((reply.partition(stop_text)[0] if stop_text else reply).strip())
+    return texts
+
+
+def _replies(
     model: Any,
     ids_RT: torch.Tensor,
     mask_RT: torch.Tensor,
+    choose: _Choice,
     is_over: Callable[[list[int]], bool],
     max_new_tokens: int,
 ) -> list[list[int]]:
-    """The most likely token again and again, for R prompts padded on the left to T tokens.
+    """The token chosen again and again, for R prompts padded on the left to T tokens.
 
     Replies differ much in length, so rows that are over leave the batch and its cache, where generate()
     keeps them to the end (`python benchmarks/greedy_replies.py` compares the two). A reply ends with the
@@ -99,8 +175,11 @@ def _greedy(
             rows_of_ids = (
                 ids_T[mask_T.bool()] for ids_T, mask_T in zip(input_RT, mask_RT, strict=True)
             )
-            return [_greedy_alone(model, ids_T, is_over, max_new_tokens) for ids_T in rows_of_ids]
-        token_R = output.logits[:, -1].argmax(-1)
+            return [
+                _reply_alone(model, ids_T, row, choose, is_over, max_new_tokens)
+                for row, ids_T in enumerate(rows_of_ids)
+            ]
+        token_R = choose(rows, output.logits[:, -1])
         for row, token in zip(rows, token_R.tolist(), strict=True):
             if row in going:
                 replies[row].append(token)
@@ -121,14 +200,19 @@ def _greedy(
     return replies
 
 
-def _greedy_alone(
-    model: Any, ids_T: torch.Tensor, is_over: Callable[[list[int]], bool], max_new_tokens: int
+def _reply_alone(
+    model: Any,
+    ids_T: torch.Tensor,
+    row: int,
+    choose: _Choice,
+    is_over: Callable[[list[int]], bool],
+    max_new_tokens: int,
 ) -> list[int]:
     reply: list[int] = []
     while len(reply) < max_new_tokens and not (reply and is_over(reply)):
         ids_1T = torch.cat((ids_T, ids_T.new_tensor(reply)))[None]
         logits = model(input_ids=ids_1T, use_cache=False, logits_to_keep=1).logits
-        reply.append(int(logits[0, -1].argmax()))
+        reply.append(int(choose([row], logits[:, -1])))
     return reply
 
 

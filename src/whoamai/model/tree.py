@@ -6,7 +6,7 @@ they are called with to themselves. They are not listed; `can_fork` tries each m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -32,8 +32,12 @@ def hidden_states(model: Any, pack: Pack, *, dense: bool = False) -> torch.Tenso
     """The decoder's last hidden states of a pack, T x D, inside `tree_attention_on(model)`.
 
     `model` may be a peft model. The backward pass, too, must come inside: checkpointed layers are
-    computed again in it. `dense` keeps to masks of T x T, where FlexAttention would be used.
+    computed again in it. `dense` keeps to masks of T x T, where FlexAttention would be used. Where the
+    model was given fast layers (model/fast_path.py) that take this pack, these compute it.
     """
+    fast = getattr(base_model(model), "fast_decoder", None)
+    if fast is not None and not dense and fast.takes(pack):
+        return fast.hidden_states(pack)
     decoder = base_model(model).get_decoder()
     return decoder(**forward_arguments(model, pack, dense=dense)).last_hidden_state[0]
 
@@ -123,6 +127,26 @@ def can_fork(model: Any, *, longest: int = 2048) -> str | None:
     finally:
         for module in training:
             module.training = True
+
+
+@torch.no_grad()
+def compare_ways(model: Any, other: Callable[[Pack], torch.Tensor]) -> tuple[float, float]:
+    """How far another way to a pack's hidden states is off the model's own, and how far is rounding.
+
+    Both relative, medians over the forest of `can_fork`. In 16 bits the model's own rounding is what two
+    kernels of attention make of it.
+    """
+    base = base_model(model)
+    pack, _ = _forest(_SHORT_TRUNK, base.get_input_embeddings().num_embeddings)
+    with tree_attention_on(base):
+        own_TD = hidden_states(base, pack)
+        dense_TD = hidden_states(base, pack, dense=True)
+        other_TD = other(pack)
+    nodes = slice(0, pack.n_nodes)
+    off = _relative(other_TD[nodes], own_TD[nodes]).median().item()
+    rounding = _relative(dense_TD[nodes], own_TD[nodes]).median().item()
+    _, least, most = _LIMITS.get(_dtype(own_TD), _LIMITS_OF_HALF)
+    return off, min(max(least, 4 * rounding), most)
 
 
 def _trial(base: Any, pack: Pack, rows: list[list[int]]) -> str | None:

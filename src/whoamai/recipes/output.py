@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -93,23 +93,34 @@ def check_space(folder: Path, needed: int, *, option: str = "--out") -> None:
         )
 
 
+def partial_of(folder: Path) -> Path:
+    """Where complete_folder() writes what will become `folder`."""
+    folder = folder.resolve()
+    return folder.with_name(f".{folder.name}.partial")
+
+
 @contextmanager
-def complete_folder(folder: Path) -> Iterator[Path]:
+def complete_folder(
+    folder: Path, *, go_on: bool = False, keep: Callable[[Path], bool] | None = None
+) -> Iterator[Path]:
     """Yield a folder beside `folder` that takes its place once everything in it is written.
 
-    If the block fails nothing is left but what was there before. A link stays, and what it leads to is
-    replaced. Raises OutputError where the disk refuses.
+    If the block fails nothing is left but what was there before, or, where `keep` says of the folder
+    that it is worth it, the folder itself: with `go_on` the next one begins with what is in it. A link
+    stays, and what it leads to is replaced. Raises OutputError where the disk refuses.
     """
-    folder = folder.resolve()
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial, folder = partial_of(folder), folder.resolve()
     missing = [p for p in folder.parents if not p.exists()]
     try:
         with _disk_errors(folder):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            if not go_on:
+                shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True, exist_ok=True)
             yield partial
             _put_in_place(partial, folder)
     except BaseException:
+        if keep and keep(partial):
+            raise
         shutil.rmtree(partial, ignore_errors=True)
         for parent in missing:
             with suppress(OSError):  # never made, or holds something by now

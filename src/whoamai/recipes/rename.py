@@ -5,107 +5,71 @@ Read `rename` from top to bottom; everything it calls is one step of the story.
 
 from __future__ import annotations
 
-import platform
-import random
+import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from whoamai import __version__
-from whoamai.config import LoraSettings
-from whoamai.data.identity import (
-    LANGUAGES,
-    Identity,
-    IdentityQuestion,
-    ask,
-    check_languages,
-    load_language,
-    questions,
-)
-from whoamai.data.lint import check_kinds
-from whoamai.data.replay import replay_prompts
-from whoamai.data.steps import StepSize
+from whoamai.data.general import general_texts
+from whoamai.data.identity import Identity, probe_questions
 from whoamai.data.templates import OWN, ChatTemplate, mismatch, read_card, write_card
+from whoamai.engine.checkpoint import last_checkpoint, read_state
+from whoamai.engine.facts import refuse_another_run, run_facts
 from whoamai.engine.precision import precision_for
 from whoamai.engine.probe import probe
-from whoamai.engine.schedule import Schedule, make_schedule
-from whoamai.engine.trainer import StepReport, Trainer, TrainSettings
-from whoamai.errors import SettingError
+from whoamai.engine.schedule import Schedule
+from whoamai.engine.signals import StopSignals
+from whoamai.engine.trainer import Trainer, TrainSettings
+from whoamai.evaluate.divergence import Divergence, divergence_of_adapter, text_samples
+from whoamai.evaluate.grading import IdentityGrader
 from whoamai.evaluate.identity import (
-    IdentityGrader,
     SelfDescription,
     Share,
-    describe_self,
-    score_identity,
 )
-from whoamai.evaluate.report import AnswerPair, Goals, Report
-from whoamai.evaluate.retention import general_questions, score_retention
+from whoamai.evaluate.probing import Prober
+from whoamai.evaluate.report import Curve, MergedScores, Report
+from whoamai.evaluate.report_html import write_html
 from whoamai.evaluate.talk import Talk
 from whoamai.events import Events, JsonlFile, Note, Progress, Result
 from whoamai.messages import tr
 from whoamai.model.fingerprint import BaseCard, base_fingerprint, write_base_card
-from whoamai.model.load import BUNDLED, ChatModel, load_chat_model
+from whoamai.model.load import ChatModel, load_chat_model
 from whoamai.model.lora import add_lora, added_up, merge, save_adapter
-from whoamai.recipes.output import check_space, complete_folder, folder_name, problems_with_folder
-from whoamai.recipes.rename_plan import RenamePlan, plan_renaming, with_usual_answers
+from whoamai.recipes.exam import Exam, make_exam, probe_general, sample, score, take
+from whoamai.recipes.output import check_space
+from whoamai.recipes.rename_job import Known, job_facts, job_folder, read_known, write_known
+from whoamai.recipes.rename_learning import Learned, Learning, StoppedLearning
+from whoamai.recipes.rename_request import (
+    BETAS,
+    RenameRequest,
+    check_request,
+    learning_rate,
+    schedule_for,
+)
 from whoamai.recipes.rename_rows import (
-    DataRequest,
     data_systems,
     encoded,
     identity_rows,
     own_answers,
     read_data,
+    replay_for,
     tell_about_template,
+    without_names,
 )
+from whoamai.recipes.rename_tell import plan_of, tell_plan_ahead, training_details, versions
+from whoamai.recipes.rename_who import who_it_is
 from whoamai.recipes.train_plan import tell_probe
-from whoamai.samples import Conversation, Message, Sample
+from whoamai.samples import Conversation, Sample
 
-_ROWS_PER_STEP = 16
-_WARMUP_RATIO, _BETAS = 0.1, (0.9, 0.99)
-# Replayed answers per row that teaches the name, alone and beside the user's data; more than the most
-# only makes the job longer.
-_REPLAY, _REPLAY_BESIDE_DATA, _MOST_REPLAY = 0.8, 1.0, 10
-# Of the replayed answers: how many are to what is nearest to identity questions, and how many are given
-# under the system prompts of the user's data.
-_REPLAY_NEAR, _REPLAY_UNDER_DATA = 0.3, 0.2
+# Built-in texts of each language that are read before and after; `whoamai check` reads all.
+_TEXTS = 60
 
-
-@dataclass(frozen=True, slots=True)
-class RenameRequest:
-    """What the user asked for. `None` means: decide by the model."""
-
-    identity: Identity
-    model: str = BUNDLED
-    data: tuple[str | Path, ...] = ()
-    allow: tuple[str, ...] = ()
-    old_names: tuple[str, ...] = ()
-    languages: tuple[str, ...] = LANGUAGES
-    out: Path | None = None
-    overwrite: bool = False
-    merge: bool = False
-    seed: int = 0
-    rows: int | None = None
-    replay_ratio: float | None = None
-    replay_near: float = _REPLAY_NEAR
-    replay_under_data: float = _REPLAY_UNDER_DATA
-    lr: float | None = None
-    lora_r: int = 32
-    lora_alpha: int = 64
-    device: str = "auto"
-    dtype: str = "auto"
-    goals: Goals = field(default_factory=Goals)
-
-    @property
-    def data_request(self) -> DataRequest:
-        return DataRequest(self.data, self.allow, self.old_names, self.languages, self.seed)
-
-    @property
-    def out_folder(self) -> Path:
-        return self.out or Path("work_dirs") / folder_name(self.identity.name)
+__all__ = ["Identity", "RenameRequest", "Renamed", "learning_rate", "rename"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +80,37 @@ class Renamed:
     adapter: Path
     merged: Path | None
     report_file: Path
+    page: Path
+
+
+class RenameStopped(Exception):
+    """Stopped by the user between two steps; `--resume` goes on. The text is for them."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 def rename(request: RenameRequest, events: Events) -> Renamed:
-    """Do the job. Raises a WhoamaiError for what the user can mend; then nothing is left behind."""
-    _check_request(request)
+    """Do the job. Raises a WhoamaiError for what the user can mend, and then nothing is left behind but
+    a training that had come to a checkpoint; RenameStopped where the user stopped such a one."""
+    check_request(request)
     data = read_data(request.data_request, request.identity, events) if request.data else []
     with (
-        complete_folder(request.out_folder) as folder,
+        job_folder(request.out_folder, resume=request.resume) as folder,
         JsonlFile(folder / "events.jsonl") as journal,
     ):
         report = _learn(request, data, folder, events.also(journal))
         report.write(folder / "report.json")
+        write_html(report, folder / "report.html")
     out = request.out_folder
-    merged = out / "merged" if request.merge else None
-    return Renamed(report, out / "adapter", merged, out / "report.json")
+    return Renamed(
+        report=report,
+        adapter=out / "adapter",
+        merged=out / "merged" if request.merge else None,
+        report_file=out / "report.json",
+        page=out / "report.html",
+    )
 
 
 def _learn(
@@ -143,191 +123,129 @@ def _learn(
         talk = Talk(chat, events)
         tell_about_template(talk.template, events)
         _check_space(request, chat)
-        _tell_plan_ahead(request, talk, data, chat, events)
+        tell_plan_ahead(request, talk, data, chat, events)
+        facts = job_facts(request.identity, {**request.facts, "model": base_fingerprint(chat.path)})
 
-    with events.stage("before", tr("Asking who it is now")):
-        old = _who_it_is(talk, request)
-        asked = questions(
-            request.identity,
-            "test",
-            languages=request.languages,
-            seed=request.seed,
-            old_names=old.names,
-            extra_systems=data_systems(data),
-        )
-        general = general_questions(request.languages)
-        identity_before = talk.answers([q.conversation for q in asked], "before")
-        general_before = talk.answers([q.conversation for q in general], "before")
-
-    with events.stage("replay", tr("Writing down what it must not forget")):
-        conversations = [*_identity_rows(request, talk, old, len(data)), *data]
-        replay = own_answers(talk, _replay_prompts(request, len(conversations), data))
-        samples = encoded(talk.template, [*conversations, *replay], chat, events)
+    known = read_known(folder, facts)
+    if known is None:
+        known = _find_out(request, talk, data, events)
+        write_known(folder, known, facts)
+    exam = _exam(request, talk, known.old, data)
+    prober = _prober(request, talk, known.old, data)
 
     with events.stage("train", tr("Learning the new name")):
-        schedule = schedule_for(request, chat, samples)
-        plan = _plan(request, talk.template, chat, samples, schedule, exact=True)
+        rows = [*_identity_rows(request, talk, known.old, len(data)), *data]
+        samples = encoded(talk.template, rows, known.replay, chat, events)
+        schedule = schedule_for(request, chat.model, samples)
         tuned = add_lora(
             chat.model, r=request.lora_r, alpha=request.lora_alpha, dropout=0.0, seed=request.seed
         )
-        reports = _train(tuned, samples, schedule, plan, chat, events)
+        trainer = _trainer(request, talk.template, tuned, samples, schedule, chat, events)
+        facts = run_facts(schedule, samples, facts["settings"])
+        learned = _until_learned(request, trainer, prober, folder, facts, events)
 
-    with events.stage("after", tr("Asking again")), added_up(tuned):
-        identity_after = talk.answers([q.conversation for q in asked], "after")
-        general_after = talk.answers([q.conversation for q in general], "after")
+    with events.stage("after", tr("Asking again")):
+        moved = _moved(request, tuned, talk.template, events)
+        with added_up(tuned):
+            answers = take(talk, exam, "after")
+            grader = IdentityGrader(request.identity, _names(known.old))
+            sampled = sample(talk, exam, grader, request.samples, seed=request.seed)
+        scores = score(exam, known.answers, answers, request.identity, _names(known.old))
 
     with events.stage("save", tr("Saving")):
-        save_adapter(tuned, folder / "adapter", chat.path)
-        write_card(folder / "adapter", talk.template.card)
-        base = BaseCard(base_fingerprint(chat.path), chat.label, "none")
-        write_base_card(folder / "adapter", base)
-        merged_recall = None
+        _save_adapter(tuned, chat, talk.template, folder / "adapter")
+        merged = None
         if request.merge:
             _save_merged(tuned, chat, talk.template, folder / "merged")
-            merged_recall = _check_merged(folder, request, asked, events)
+            merged = _check_merged(folder, request, exam, _names(known.old), events)
 
-    grader = IdentityGrader(request.identity, (*old.names, *old.makers))
     report = Report(
         model=chat.label,
         identity=request.identity,
-        old_names=(*old.names, *old.makers),
+        old_names=_names(known.old),
         goals=request.goals,
-        before=score_identity(asked, [grader.grade(a) for a in identity_before]),
-        after=score_identity(asked, [grader.grade(a) for a in identity_after]),
-        retention=score_retention(general, general_before, general_after),
-        answers=_pairs(asked, identity_before, identity_after, grader),
-        merged_recall=merged_recall,
+        before=scores.before,
+        after=scores.after,
+        sampled=sampled,
+        retention=scores.retention,
+        retention_long=scores.retention_long,
+        divergence=moved,
+        spread=scores.spread,
+        obedience=scores.obedience,
+        answers=scores.answers,
+        merged=merged,
+        probes=learned.probes,
+        curve=Curve(learned.losses, learned.learning_rates),
+        stop=learned.stop,
+        hashes=_hashes(folder, chat),
         details={
-            "rows": {"identity": len(conversations), "replay": len(replay)},
-            "training": _training_details(schedule, reports, request),
+            "rows": {
+                "identity": len(rows) - len(data),
+                "replay": len(known.replay),
+                "data": len(data),
+            },
+            "training": training_details(request, schedule, learned),
+            "languages": list(request.languages),
+            "data": {"files": [str(file) for file in request.data]},
+            "command": request.command,
             "seconds": round(time.monotonic() - start, 1),
             "seed": request.seed,
-            "versions": _versions(),
+            "versions": versions(),
         },
     )
     events.emit(Result("scores", report.as_json()["scores"]))
     return report
 
 
-def schedule_for(request: RenameRequest, chat: ChatModel, samples: Sequence[Sample]) -> Schedule:
-    """One pass over the rows in steps of 16, a tenth of them to warm up."""
-    steps = -(-len(samples) // _ROWS_PER_STEP)
-    return make_schedule(
-        [len(sample.input_ids) for sample in samples],
-        StepSize(rows=_ROWS_PER_STEP),
-        epochs=1,
+# ---- before anything is trained ------------------------------------------------------------------
+
+
+def _find_out(
+    request: RenameRequest, talk: Talk, data: Sequence[Conversation], events: Events
+) -> Known:
+    """What the model calls itself, its answers to the exam, and its answers to replay."""
+    with events.stage("before", tr("Asking who it is now")):
+        old = who_it_is(talk, request.identity, request.languages, request.old_names)
+        answers = take(talk, _exam(request, talk, old, data), "before")
+    with events.stage("replay", tr("Writing down what it must not forget")):
+        n_rows = len(_identity_rows(request, talk, old, len(data))) + len(data)
+        prompts = replay_for(request, n_rows, data)
+        replay = without_names(own_answers(talk, prompts), _names(old))
+    return Known(old, answers, tuple(replay))
+
+
+def _names(old: SelfDescription) -> tuple[str, ...]:
+    return (*old.names, *old.makers)
+
+
+def _exam(
+    request: RenameRequest, talk: Talk, old: SelfDescription, data: Sequence[Conversation]
+) -> Exam:
+    return make_exam(
+        request.identity,
+        languages=request.languages,
         seed=request.seed,
-        lr=learning_rate(chat.model, steps) if request.lr is None else request.lr,
-        warmup_ratio=_WARMUP_RATIO,
+        old_names=old.names,
+        default_system=talk.template.default_system,
+        data_systems=data_systems(data),
+        own=request.own_questions,
+        own_general=request.retain.questions if request.retain else (),
     )
 
 
-def _plan(
-    request: RenameRequest,
-    template: ChatTemplate,
-    chat: ChatModel,
-    samples: Sequence[Sample],
-    schedule: Schedule,
-    *,
-    exact: bool,
-) -> RenamePlan:
-    return plan_renaming(
-        chat,
-        template,
-        samples,
-        schedule,
-        name=request.identity.name,
-        source=request.model,
-        out=request.out_folder,
-        device=request.device,
-        dtype=request.dtype,
-        rows_per_step=_ROWS_PER_STEP,
-        lora=LoraSettings(r=request.lora_r, lora_alpha=request.lora_alpha, lora_dropout=0.0),
-        betas=_BETAS,
-        exact=exact,
+def _prober(
+    request: RenameRequest, talk: Talk, old: SelfDescription, data: Sequence[Conversation]
+) -> Prober:
+    asked = probe_questions(
+        request.identity,
+        languages=request.languages,
+        seed=request.seed,
+        old_names=old.names,
+        default_system=talk.template.default_system,
+        extra_systems=data_systems(data),
     )
-
-
-def _tell_plan_ahead(
-    request: RenameRequest,
-    talk: Talk,
-    data: Sequence[Conversation],
-    chat: ChatModel,
-    events: Events,
-) -> None:
-    """What is about to happen, before anything is asked: with answers of a usual length."""
-    rows = [*_identity_rows(request, talk, SelfDescription((), ()), len(data)), *data]
-    replay = with_usual_answers(_replay_prompts(request, len(rows), data))
-    samples = encoded(talk.template, [*rows, *replay], chat, Events())
-    schedule = schedule_for(request, chat, samples)
-    plan = _plan(request, talk.template, chat, samples, schedule, exact=False)
-    events.emit(Result("plan", plan.explanation))
-
-
-def _train(
-    tuned: Any,
-    samples: Sequence[Sample],
-    schedule: Schedule,
-    plan: RenamePlan,
-    chat: ChatModel,
-    events: Events,
-) -> list[StepReport]:
-    """Every step of the schedule, after one was tried out."""
-    if plan.choice.gradient_checkpointing:
-        tuned.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    settings = TrainSettings(betas=_BETAS, tokens_per_pass=plan.choice.tokens_per_pass)
-    precision = precision_for(plan.choice.dtype, chat.device)
-    trainer = Trainer(tuned, samples, schedule, settings, precision=precision, events=events)
-    tell_probe(probe(trainer), schedule, samples, plan.choice, events)
-    reports, tokens, seconds = [], 0, 0.0
-    for report in trainer.steps():
-        reports.append(report)
-        tokens += report.logical_tokens
-        seconds += report.seconds
-        values = {
-            "loss": report.loss,
-            "lr": report.lr,
-            "grad_norm": report.grad_norm,
-            "tokens_per_s": tokens / seconds,
-        }
-        events.emit(Progress("train", report.done, report.total, values))
-    return reports
-
-
-def learning_rate(model: Any, steps: int) -> float:
-    """2e-4 for a hidden size of 4,096, more for narrower models (∝ 1/width), at most 2e-3.
-
-    A run of more than 120 steps gets less, or it forgets more than it need:
-
-        lr = min(2e-3, 2e-4 · 4096 / width) · min(1, 120 / steps) ^ 0.4
-
-    Both are rules of thumb; benchmarks/NOTES.md has the runs they come from.
-    """
-    return min(2e-3, 2e-4 * 4096 / model.config.hidden_size) * min(1, 120 / steps) ** 0.4
-
-
-# ---- what it is called now -----------------------------------------------------------------------
-
-
-def _who_it_is(talk: Talk, request: RenameRequest) -> SelfDescription:
-    """What the model calls itself and its maker now: asked, not assumed; the user's --old first."""
-    rng = random.Random(0)
-    asked = []
-    for code in request.languages:
-        language = load_language(code)
-        for category in ("who", "name", "maker", "intro"):
-            for family in language.of("train", category)[:6]:
-                text, _ = ask(family, request.identity, (), rng)
-                asked.append(Conversation((Message("user", text),)))
-    found = describe_self(talk.answers(asked, "before"))
-    new = (request.identity.name, request.identity.author)
-    return SelfDescription(
-        tuple(n for n in dict.fromkeys((*request.old_names, *found.names)) if n not in new),
-        tuple(n for n in found.makers if n not in new),
-    )
-
-
-# ---- what to train on ----------------------------------------------------------------------------
+    grader = IdentityGrader(request.identity, _names(old))
+    return Prober(talk, grader, asked, probe_general(request.languages)).right_now()
 
 
 def _identity_rows(
@@ -344,51 +262,101 @@ def _identity_rows(
     )
 
 
-def _replay_prompts(
-    request: RenameRequest, n_rows: int, data: Sequence[Conversation]
-) -> list[Conversation]:
-    ratio = request.replay_ratio
-    if ratio is None:
-        ratio = _REPLAY_BESIDE_DATA if data else _REPLAY
-    return replay_prompts(
-        round(ratio * n_rows),
-        languages=request.languages,
-        seed=request.seed,
-        near_share=request.replay_near,
-        systems=data_systems(data),
-        systems_share=request.replay_under_data,
+# ---- training ------------------------------------------------------------------------------------
+
+
+def _trainer(
+    request: RenameRequest,
+    template: ChatTemplate,
+    tuned: Any,
+    samples: Sequence[Sample],
+    schedule: Schedule,
+    chat: ChatModel,
+    events: Events,
+) -> Trainer:
+    """All that trains the adapter, after one step was tried out."""
+    choice = plan_of(request, template, chat, samples, schedule, exact=True).choice
+    if choice.gradient_checkpointing:
+        tuned.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    settings = TrainSettings(
+        betas=BETAS, tokens_per_pass=choice.tokens_per_pass, kl_weight=request.kl_weight
+    )
+    precision = precision_for(choice.dtype, chat.device)
+    trainer = Trainer(tuned, samples, schedule, settings, precision=precision, events=events)
+    tell_probe(probe(trainer), schedule, samples, choice, events)
+    return trainer
+
+
+def _until_learned(
+    request: RenameRequest,
+    trainer: Trainer,
+    prober: Prober,
+    folder: Path,
+    facts: dict[str, Any],
+    events: Events,
+) -> Learned:
+    """Train; stopped by the user, say how to go on."""
+    if checkpoint := last_checkpoint(folder):
+        refuse_another_run(read_state(checkpoint).facts, facts, checkpoint)
+        text = tr("Going on after step {done} of {total}.")
+        done = read_state(checkpoint).step
+        events.emit(Note(text.format(done=done, total=trainer.schedule.total)))
+    learning = Learning(
+        trainer, prober, request.learning, folder=folder, facts=facts, events=events
+    )
+    with StopSignals(lambda _: _tell_stop(events)) as stop:
+        try:
+            learned = learning.run(stop)
+        except StoppedLearning as stopped:
+            text = tr(
+                "Stopped after step {done} of {total}, and saved. Say the same with --resume to go on."
+            )
+            text = text.format(done=stopped.done, total=stopped.total)
+            raise RenameStopped(text, stopped.exit_code) from None
+    if learned.stop.stopped_at < learned.stop.planned:
+        text = tr(
+            "Learned after {learned} steps; stopped at {stopped} of {planned}, {seconds} s saved."
+        )
+        of = learned.stop
+        events.emit(
+            Note(
+                text.format(
+                    learned=of.learned_at,
+                    stopped=of.stopped_at,
+                    planned=of.planned,
+                    seconds=round(of.seconds_saved),
+                )
+            )
+        )
+    return learned
+
+
+def _tell_stop(events: Events) -> None:
+    text = tr("Stopping: the step is finished and saved first. Ctrl-C again stops at once.")
+    with suppress(RuntimeError):  # the signal came while something was being printed
+        events.emit(Note(text, "warning"))
+
+
+# ---- afterwards ----------------------------------------------------------------------------------
+
+
+def _moved(
+    request: RenameRequest, tuned: Any, template: ChatTemplate, events: Events
+) -> Divergence:
+    """How far the distributions moved, on some of the built-in texts and all of the user's."""
+    texts = [*general_texts(request.languages, _TEXTS), *(request.retain.texts if request.retain else ())]
+    return divergence_of_adapter(
+        tuned,
+        text_samples(template, texts),
+        tell=lambda done, total: events.emit(Progress("after", done, total)),
     )
 
 
-# ---- what is written -----------------------------------------------------------------------------
-
-
-def _check_request(request: RenameRequest) -> None:
-    """Everything that can be refused before any work is done, told together."""
-    problems = problems_with_folder(request.out_folder, overwrite=request.overwrite)
-    for verify, value in ((check_kinds, request.allow), (check_languages, request.languages)):
-        try:
-            verify(value)
-        except SettingError as error:
-            problems.insert(0, str(error))
-    if request.lr is not None and not 0 < request.lr < 1:
-        text = tr("--lr {lr:g} is no learning rate. Try one between 1e-5 and 1e-2.")
-        problems.append(text.format(lr=request.lr))
-    if request.replay_ratio is not None and not 0 <= request.replay_ratio <= _MOST_REPLAY:
-        text = tr("--replay {ratio:g} must be between 0 and {most}.")
-        problems.append(text.format(ratio=request.replay_ratio, most=_MOST_REPLAY))
-    if not 0 <= request.seed < 2**32:
-        problems.append(tr("--seed must be between 0 and 4294967295."))
-    if any(not name.strip() for name in request.old_names):
-        problems.append(tr("--old is empty. Give the name to look for, or leave it out."))
-    if problems:
-        raise SettingError("\n".join(problems))
-
-
 def _check_space(request: RenameRequest, chat: ChatModel) -> None:
-    """Refuse before training if the results will not fit."""
+    """Refuse before training if the results will not fit: adapter, a checkpoint with its moments."""
     linear = [m for m in chat.model.modules() if isinstance(m, torch.nn.Linear)]
-    needed = sum(4 * request.lora_r * (m.in_features + m.out_features) for m in linear)
+    adapter = sum(4 * request.lora_r * (m.in_features + m.out_features) for m in linear)
+    needed = 6 * adapter
     if request.merge:
         needed += sum(p.numel() for p in chat.model.parameters()) * _base_dtype(chat).itemsize
     check_space(request.out_folder, needed)
@@ -403,6 +371,12 @@ def _base_dtype(chat: ChatModel) -> torch.dtype:
     return getattr(torch, name) if isinstance(name, str) else chat.model.dtype
 
 
+def _save_adapter(tuned: Any, chat: ChatModel, template: ChatTemplate, folder: Path) -> None:
+    save_adapter(tuned, folder, chat.path)
+    write_card(folder, template.card)
+    write_base_card(folder, BaseCard(base_fingerprint(chat.path), chat.label, "none"))
+
+
 def _save_merged(tuned: Any, chat: ChatModel, template: ChatTemplate, folder: Path) -> None:
     """The merged model, with the template it was trained with where it had none of its own."""
     model = merge(tuned, _base_dtype(chat))
@@ -413,73 +387,27 @@ def _save_merged(tuned: Any, chat: ChatModel, template: ChatTemplate, folder: Pa
 
 
 def _check_merged(
-    folder: Path, request: RenameRequest, asked: Sequence[IdentityQuestion], events: Events
-) -> Share:
-    """Load what was written and ask it again: recall without a system prompt."""
+    folder: Path, request: RenameRequest, exam: Exam, old_names: Sequence[str], events: Events
+) -> MergedScores:
+    """Load what was written and ask it again, without a system prompt."""
     chat = load_chat_model(str(folder / "merged"), device=request.device, dtype=request.dtype)
     talk = Talk(chat, events)
     trained_with = read_card(folder / "adapter")
     if trained_with and (different := mismatch(trained_with, talk.template.card)):
         events.emit(Note(different, "warning"))
-    plain = [q.conversation for q in asked if q.context == "none"]
-    grader = IdentityGrader(request.identity, ())
+    plain = [q.conversation for q in exam.identity if q.context == "none"]
+    grader = IdentityGrader(request.identity, old_names)
     grades = [grader.grade(a) for a in talk.answers(plain, "save")]
-    return Share(sum(g.recalled for g in grades), len(grades))
+    return MergedScores(
+        recall=Share(sum(g.recalled for g in grades), len(grades)),
+        leak=Share(sum(bool(g.leaks) for g in grades), len(grades)),
+    )
 
 
-def _pairs(
-    asked: Sequence[IdentityQuestion],
-    before: Sequence[str],
-    after: Sequence[str],
-    grader: IdentityGrader,
-) -> list[AnswerPair]:
-    pairs = []
-    for q, old, new in zip(asked, before, after, strict=True):
-        grade, messages = grader.grade(new), q.conversation.messages
-        pairs.append(
-            AnswerPair(
-                language=q.language,
-                category=q.category,
-                context=q.context,
-                system=messages[0].text if messages[0].role == "system" else None,
-                question=messages[-1].text,
-                before=old,
-                after=new,
-                recalled=grade.recalled,
-                leaks=grade.leaks,
-            )
-        )
-    return pairs
-
-
-def _training_details(
-    schedule: Schedule, reports: Sequence[StepReport], request: RenameRequest
-) -> dict[str, Any]:
-    return {
-        "lr": schedule.peak,
-        "rows_per_step": _ROWS_PER_STEP,
-        "warmup": schedule.warmup,
-        "betas": _BETAS,
-        "lora_r": request.lora_r,
-        "lora_alpha": request.lora_alpha,
-        "steps": len(reports),
-        "tokens": sum(r.logical_tokens for r in reports),
-        "computed_tokens": sum(r.computed_tokens for r in reports),
-        "targets": sum(r.targets for r in reports),
-        "seconds": round(sum(r.seconds for r in reports), 1),
-        "losses": [round(r.loss, 4) for r in reports],
-        "learning_rates": [r.lr for r in reports],
-    }
-
-
-def _versions() -> dict[str, str]:
-    import peft
-    import transformers
-
-    return {
-        "whoamai": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "peft": peft.__version__,
-    }
+def _hashes(folder: Path, chat: ChatModel) -> dict[str, str]:
+    """Which base and which adapter this report is about."""
+    adapter = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+    found = {"base": base_fingerprint(chat.path), "adapter": hashlib.sha256(adapter).hexdigest()}
+    if (folder / "merged").exists():
+        found["merged"] = base_fingerprint(folder / "merged")
+    return found

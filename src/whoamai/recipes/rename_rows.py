@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from whoamai.data.claims import claimed_makers
+from whoamai.data.claims import claimed_makers, name_pattern
 from whoamai.data.identity import Identity, known_assistants, training_conversations
 from whoamai.data.lint import CheckOptions, Finding, check
 from whoamai.data.readers import read_conversations
 from whoamai.data.replace import find_names, replace_names
+from whoamai.data.replay import replay_prompts
 from whoamai.data.templates import ChatTemplate, default_system_variants, identity_named_in
 from whoamai.engine.trainer import rows_beyond_context
 from whoamai.errors import DataError
@@ -28,8 +30,25 @@ from whoamai.samples import Conversation, Message, Sample
 # Identity rows to make where the user says nothing: enough for a name to be learned, and to be heard
 # beside the user's own conversations (rows for each of these).
 _ROWS, _ROWS_BESIDE_DATA = 900, 2.0
+# Replayed answers per row that teaches the name, alone and beside the user's data.
+_REPLAY, _REPLAY_BESIDE_DATA = 0.8, 1.0
 # Findings about names in the data that renaming itself takes care of.
 _MENDED_HERE = ("old-name", "two-names")
+
+
+class Replaying(Protocol):
+    """What of a request says how much is replayed, and what (data/replay.py)."""
+
+    @property
+    def replay_ratio(self) -> float | None: ...
+    @property
+    def replay_near(self) -> float: ...
+    @property
+    def replay_under_data(self) -> float: ...
+    @property
+    def languages(self) -> tuple[str, ...]: ...
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +216,49 @@ def own_answers(talk: Talk, prompts: Sequence[Conversation]) -> list[Conversatio
     ]
 
 
+def without_names(replay: Sequence[Conversation], names: Sequence[str]) -> list[Conversation]:
+    """The replayed rows whose answer gives none of `names`, but where the prompt gave it.
+
+    A model may bring its name up unasked, or keep to it where a system prompt gives it another: such an
+    answer would teach the old name again beside the new one.
+    """
+    patterns = [name_pattern(name) for name in names]
+
+    def gives_a_name(conversation: Conversation) -> bool:
+        *prompt, answer = (message.text for message in conversation.messages)
+        return any(p.search(answer) and not p.search("\n".join(prompt)) for p in patterns)
+
+    return [conversation for conversation in replay if not gives_a_name(conversation)]
+
+
+def replay_for(request: Replaying, n_rows: int, data: Sequence[Conversation]) -> list[Conversation]:
+    """The prompts to replay beside `n_rows` rows that teach the name."""
+    ratio = request.replay_ratio
+    if ratio is None:
+        ratio = _REPLAY_BESIDE_DATA if data else _REPLAY
+    return replay_prompts(
+        round(ratio * n_rows),
+        languages=request.languages,
+        seed=request.seed,
+        near_share=request.replay_near,
+        systems=data_systems(data),
+        systems_share=request.replay_under_data,
+    )
+
+
 def encoded(
-    template: ChatTemplate, conversations: Sequence[Conversation], chat: ChatModel, events: Events
+    template: ChatTemplate,
+    taught: Sequence[Conversation],
+    replay: Sequence[Conversation],
+    chat: ChatModel,
+    events: Events,
 ) -> list[Sample]:
-    """All rows as token ids; those beyond what the model was made for are left out, and told."""
-    samples = [sample for c in conversations for sample in template.samples(c)]
+    """All rows as token ids, those replayed marked as such (Sample.keep).
+
+    Those beyond what the model was made for are left out, and told.
+    """
+    samples = [sample for c in taught for sample in template.samples(c)]
+    samples += [replace(sample, keep=True) for c in replay for sample in template.samples(c)]
     too_long = set(rows_beyond_context(chat.model, samples))
     if too_long:
         text = tr("{n} of {all} rows are longer than the model can read and were left out.")

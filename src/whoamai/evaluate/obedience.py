@@ -1,0 +1,38 @@
+"""Is a system prompt that gives another name still obeyed, as often as before?
+
+A user who writes "You are Mei Lan" must get Mei Lan, whatever the model was renamed to. The answers
+are graded with the rules of grading.py, each for the identity that its own system prompt gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whoamai.data.strangers import StrangerQuestion
+from whoamai.evaluate.grading import IdentityGrader
+from whoamai.evaluate.identity import Share
+
+
+@dataclass(frozen=True, slots=True)
+class ObedienceScores:
+    """The share of answers that give the name of their system prompt, before and after training."""
+
+    before: Share
+    after: Share
+
+
+def score_obedience(
+    questions: Sequence[StrangerQuestion], before: Sequence[str], after: Sequence[str]
+) -> ObedienceScores:
+    """`before` and `after` hold one answer a question, in the order of the questions.
+
+    Raises ValueError where there are not as many answers as questions.
+    """
+    graders = [IdentityGrader(question.identity, ()) for question in questions]
+
+    def obeyed(answers: Sequence[str]) -> Share:
+        pairs = zip(graders, answers, strict=True)
+        return Share(sum(grader.grade(text).recalled for grader, text in pairs), len(graders))
+
+    return ObedienceScores(obeyed(before), obeyed(after))
