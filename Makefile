@@ -14,7 +14,7 @@ demo: $(VENV)/.ready ## rename the bundled model to 黄大力 and show the proof
 	$(BIN)/whoamai rename --name 黄大力 --author 力量工作室 --out work_dirs/demo --merge --overwrite
 
 test: $(VENV)/.ready-dev ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.ready-dev ## ruff, pyright and the message catalogue
 	$(BIN)/ruff check .

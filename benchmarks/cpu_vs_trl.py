@@ -100,7 +100,9 @@ def work(chat: ChatModel, data: Path, rows: int, steps: int) -> tuple[list[Sampl
     samples = [encoded.samples[i] for step in order.steps[:steps] for i in step[:rows]]
     numbers = iter(range(len(samples)))
     cut = tuple(tuple(next(numbers) for _ in step[:rows]) for step in order.steps[:steps])
-    return samples, Schedule(cut, (len(cut),), max(1, steps // 10), LR, None, None)
+    return samples, Schedule(
+        cut, (len(cut),), max(1, steps // 10), LR, None, None, planned=len(cut)
+    )
 
 
 def tuned_copy(chat: ChatModel) -> Any:

@@ -59,20 +59,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS_OF_STEP)
     parser.add_argument("--scale", choices=tuple(SCALES), default="full")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--fast", action="store_true", help="model/fast_path.py")
     parser.add_argument("--top", type=int, default=30, help="kernels that are listed")
     parser.add_argument(
         "--set", nargs="*", default=[], help="settings of TrainSettings, as name=json"
     )
     args = parser.parse_args()
     trainer = make_trainer(args)
-    if args.fast:
-        from whoamai.model.fast_path import build
-        from whoamai.model.tree import base_model
-
-        decoder = build(base_model(trainer.model))
-        assert not isinstance(decoder, str), decoder
-        base_model(trainer.model).fast_decoder = decoder
     reports = []
     for report in trainer.steps():
         reports.append(report)

@@ -9,6 +9,7 @@ is what `whoamai rename` does by itself. Scores are over all names and seeds, wi
 from __future__ import annotations
 
 import argparse
+import shlex
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny-chat")
     parser.add_argument("--names", nargs="*", default=["黄大力", "Aurora", "小白 Bot-7", "Зоря"])
     parser.add_argument("--ways", nargs="*", choices=tuple(WAYS), default=list(WAYS))
+    parser.add_argument("--options", default="", help='more for all, such as "--dtype float32"')
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="renamings at a time")
     args = parser.parse_args()
@@ -49,7 +51,7 @@ def main() -> None:
                     name,
                     authors.get(name),
                     seed,
-                    WAYS[way],
+                    [*WAYS[way], *shlex.split(args.options)],
                 )
                 for name_number, name in enumerate(args.names)
                 for seed in range(args.seeds)

@@ -18,6 +18,7 @@ from whoamai.plan.explanation import (
     PackingFacts,
     RowFacts,
     StepFacts,
+    StopFacts,
     Trained,
     TrainedPart,
 )
@@ -129,6 +130,19 @@ def test_the_plan_of_a_training_is_one_screen(language: str):
     with use_language(language):
         for shown in (explanation(findings=(long, *many)), NOTHING, ALL_WEIGHTS):
             assert len(printed(print_plan, shown, 100).splitlines()) <= 24
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_run_that_ends_once_the_name_is_learned_says_so_on_the_same_screen(language: str):
+    stops = StopFacts("黄大力", (("zh", 472), ("en", 428)), 52, 98, 1, 2, (0, 5, 10, 980), 14)
+    many = tuple(finding("warns", f"kind-{i}") for i in range(9))
+    shown = explanation(path="mine.yaml", findings=many, stops=stops)
+    with use_language(language):
+        plan = printed(print_plan, shown, 100)
+        assert len(plan.splitlines()) <= 24
+        for text in (plan, printed(print_explanation, shown, 100)):
+            assert all(word in text for word in ("黄大力", "98%", "472", "428", "14"))
+        assert "黄大力" not in printed(print_plan, explanation(path="mine.yaml"), 100)
 
 
 def test_everything_that_was_found_out_is_printed():

@@ -309,6 +309,38 @@ def test_a_failed_run_leaves_the_terminal_in_order():
     assert "\x1b[?25h" in shown(out), "the cursor stays hidden"
 
 
+# ---- is the name learned? ------------------------------------------------------------------------
+
+PROBED = {"step": 20, "recall": [51, 52], "leak": [1, 52], "kept": [24, 24], "seconds": 0.8}
+
+
+def test_a_probe_is_one_line_with_what_is_learned_left_and_kept():
+    assert result("name_probe", PROBED) == (
+        "after step 20: new name 98%, old or foreign name 2%, other answers 100%\n"
+    )
+
+
+def test_a_probe_that_had_nothing_to_keep_says_so():
+    assert result("name_probe", {**PROBED, "kept": [0, 0]}).endswith("other answers –\n")
+
+
+def test_a_probe_is_one_line_however_narrow_the_terminal():
+    assert len(result("name_probe", PROBED, console(40)).splitlines()) == 1
+
+
+def test_a_probe_is_told_above_the_bar_and_in_a_log():
+    out = console(100, terminal=True)
+    with TrainListener(out) as listener:
+        listener(Stage("train", "Learning"))
+        listener(Progress("train", 20, 107, {"loss": 0.5, "lr": 1e-3}))
+        listener(Result("name_probe", PROBED))
+    assert "after step 20: new name 98%" in shown(out)
+    log = console()
+    with LineListener(log, 10) as lines_of_log:
+        lines_of_log(Result("name_probe", PROBED))
+    assert "after step 20: new name 98%" in shown(log)
+
+
 # ---- the end -------------------------------------------------------------------------------------
 
 

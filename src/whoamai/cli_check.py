@@ -140,7 +140,9 @@ def check(
     from whoamai.terminal import TerminalListener
     from whoamai.terminal_report import print_report
 
-    languages = lang and tuple(code.strip() for code in lang.split(",") if code.strip())
+    languages = None
+    if lang is not None:
+        languages = tuple(code.strip() for code in lang.split(",") if code.strip())
     if author and not name:
         raise typer.BadParameter(tr("--author needs --name."))
     request = CheckRequest(
@@ -149,7 +151,7 @@ def check(
         adapter=adapter,
         base=base,
         old_names=tuple(old or ()),
-        languages=languages or None,
+        languages=languages,
         own_questions=tuple(read_own_questions(questions, (languages or ("zh",))[0]))
         if questions
         else (),

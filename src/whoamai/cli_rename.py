@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
@@ -185,6 +185,16 @@ def rename(
             rich_help_panel=_WHERE,
         ),
     ] = False,
+    device: Annotated[
+        str, typer.Option(help=tr("cuda, cpu or auto."), rich_help_panel=_HOW)
+    ] = "auto",
+    dtype: Annotated[
+        Literal["auto", "bfloat16", "float16", "float32"],
+        typer.Option(
+            help=tr("What is computed in."),
+            rich_help_panel=_HOW,
+        ),
+    ] = "auto",
     resume: Annotated[
         bool,
         typer.Option(
@@ -207,6 +217,7 @@ def rename(
     from whoamai.terminal_train import TrainListener
 
     languages = tuple(code.strip() for code in lang.split(",") if code.strip())
+    first = (languages or ("zh",))[0]
     request = RenameRequest(
         identity=Identity(name, author, persona),
         model=model,
@@ -214,7 +225,7 @@ def rename(
         allow=tuple(allow or ()),
         old_names=tuple(old or ()),
         languages=languages,
-        own_questions=tuple(read_own_questions(questions, languages[0])) if questions else (),
+        own_questions=tuple(read_own_questions(questions, first)) if questions else (),
         retain=read_retain(retain) if retain else None,
         rows=rows,
         replay_ratio=replay,
@@ -225,6 +236,8 @@ def rename(
         overwrite=overwrite,
         resume=resume,
         merge=merge,
+        device=device,
+        dtype=dtype,
         learning=LearningSettings(
             rule=StopRule(recall=goal_recall, leak=goal_leak),
             stop=stop,

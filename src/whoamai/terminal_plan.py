@@ -16,12 +16,17 @@ from whoamai.plan.explanation import (
     RowFacts,
     StepFacts,
     Trained,
-    TrainedPart,
 )
 from whoamai.plan.memory import MemoryPart
 from whoamai.plan.preflight import PreflightFinding
 from whoamai.plan.preflight_kinds import allowed_names, kind
-from whoamai.plan.words import SettingWords, layer_in_words, part_name
+from whoamai.plan.words import (
+    SettingWords,
+    layer_formula,
+    layer_in_words,
+    part_name,
+    stop_in_words,
+)
 from whoamai.terminal_numbers import as_written, curve, duration, gib, number, numbers, size
 from whoamai.terminal_prose import Prose
 
@@ -170,24 +175,12 @@ def _trained_table(trained: Trained) -> Table:
     table.add_column()
     for part in trained.parts:
         words = Prose(layer_in_words(part.name), "dim")
-        table.add_row(part.name, _formula(part, trained.rank), f"= {part.parameters:,}", words)
+        table.add_row(part.name, layer_formula(part, trained.rank), f"= {part.parameters:,}", words)
     if trained.rank is None:
         rest = trained.total - sum(part.parameters for part in trained.parts)
         table.add_row(tr("embeddings, head, norms, biases"), "", f"= {rest:,}")
     table.add_row(tr("together"), "", f"= {trained.total:,}", style="bold")
     return table
-
-
-def _formula(part: TrainedPart, rank: int | None) -> str:
-    """How the number comes about; dora and pissa train more than r × (in + out) a layer."""
-    if rank is None:
-        return f"{part.n_in:,} × {part.n_out:,} × {part.count}"
-    ends = part.n_in + part.n_out
-    pairs, lengths = divmod(part.parameters // part.count, rank * ends)
-    text = f"{rank} × ({part.n_in:,} + {part.n_out:,})"
-    if lengths:
-        text = f"({text} + {lengths:,})"
-    return f"{text} × {part.count}" if pairs == 1 else f"{pairs} × {text} × {part.count}"
 
 
 # ---- rows and steps ------------------------------------------------------------------------------
@@ -208,6 +201,8 @@ def _rows_and_steps(explanation: Explanation, width: int) -> Iterator[Renderable
     yield _curve(steps, width - 14, _CURVE)  # the scale stands beside it
     yield Prose(_saves_in_words(steps))
     yield Prose(_questions_in_words(steps))
+    if stops := explanation.stops:
+        yield Prose(joined(tr("It ends early:"), *stop_in_words(stops, numbers(stops.probes))))
     yield ""
     yield Prose(_sharing_in_words(explanation))
 
@@ -460,6 +455,8 @@ def _plan_lines(explanation: Explanation, width: int) -> Iterator[tuple[str, Ren
         if explanation.path:  # only a run by a config saves and asks on the way
             yield tr("checkpoints"), Prose(_saves_in_words(steps))
             yield tr("questions"), Prose(_questions_in_words(steps))
+    if stops := explanation.stops:
+        yield tr("ends"), Prose(stop_in_words(stops, numbers(stops.probes))[0])
     if explanation.packing:
         yield tr("sharing"), Prose(_sharing_shortly(explanation))
     if here := explanation.here:

@@ -38,6 +38,7 @@ def told(text: str | bytes, *overrides: str) -> ConfigError:
 # What the schema says of several values together names the way out itself.
 CURE_IS_IN_THE_TEXT = {
     "checkpoint.save_total_limit",
+    "evaluation.stop_when_learned",
     "lora.target_modules",
     "model.quantization",
     "train.betas",

@@ -18,6 +18,7 @@ from whoamai.plan.architecture import Architecture, architecture_of, lora_parame
 FOLDER = Path(whoamai.__file__).parent / "configs"
 FILES = sorted(FOLDER.glob("*.yaml"))
 _CHINESE = re.compile("[\u4e00-\u9fff]")
+_SETTING = re.compile(r"# ([a-z]+_[a-z_]+: [a-z0-9.]+)")  # one that is offered, to be used without its #
 # InternLM2 is Llama with query, key and value in one layer; it has no class in transformers.
 _INTERNLM2_NAMES = {
     "o_proj": "wo",
@@ -38,7 +39,8 @@ def config_of(file: Path) -> RunConfig:
 
 def comments(file: Path) -> list[str]:
     lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
-    return [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
+    sentences = [line for line in lines if line.startswith("#") and not _SETTING.fullmatch(line)]
+    return [line.removeprefix("#").strip() for line in sentences]
 
 
 def model_on_meta(arch: Architecture) -> torch.nn.Module:
@@ -166,6 +168,20 @@ def test_its_adapter_has_its_layers_and_numbers_in_the_model_class(file: Path):
         if name in names
     )
     assert sum(trained for _, trained in parts) == expected
+
+
+@by_file
+def test_a_setting_that_is_offered_in_a_comment_can_be_used(file: Path, tmp_path: Path):
+    text, n = re.subn(rf"^( +){_SETTING.pattern}$", r"\1\2", file.read_text("utf-8"), flags=re.M)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(text, "utf-8")
+    config = read_config(copy, ["data.name=黄大力"]).config
+    # To end once a name is learned takes a name, and an adapter of which the best can be kept.
+    ends = "identity" in file.stem and config.lora is not None
+    assert (n, config.evaluation.stop_when_learned) == (int(ends), ends)
+    assert config.model_dump(exclude={"evaluation", "data"}) == config_of(file).model_dump(
+        exclude={"evaluation", "data"}
+    )
 
 
 def test_the_alpaca_config_has_the_values_of_xtuner_0_1_23():

@@ -244,6 +244,32 @@ VALUES = [
         (7, "train.lr"),
         (8, "train.betas"),
     ),
+    wrong(
+        "to stop when a name is learned that is not given",
+        GOOD + "evaluation:\n  stop_when_learned: true\n",
+        (4, "evaluation.stop_when_learned", "write it in data.name"),
+    ),
+    wrong(
+        "to stop when a name is learned that is left empty",
+        GOOD + "  name: null\nevaluation:\n  stop_when_learned: true\n",
+        (5, "evaluation.stop_when_learned", "write it in data.name", "config.yaml:3"),
+    ),
+    wrong(
+        "to keep the best adapter of none",
+        GOOD + "  name: x\nlora: null\nevaluation:\n  stop_when_learned: true\n",
+        (6, "evaluation.stop_when_learned", "keeps the best adapter", "config.yaml:4"),
+    ),
+    wrong(
+        "neither a name nor an adapter",
+        GOOD + "lora: null\nevaluation:\n  stop_when_learned: true\n",
+        (5, "evaluation.stop_when_learned", "write the name and train an adapter"),
+    ),
+    wrong(
+        "goals beyond what there is",
+        GOOD + "evaluation:\n  goal_recall: 101\n  goal_leak: -1\n",
+        (4, "evaluation.goal_recall", "out of range"),
+        (5, "evaluation.goal_leak", "out of range"),
+    ),
     wrong("an empty folder name", GOOD + "work_dir: ''\n", (3, "work_dir", "is empty")),
 ]
 

@@ -13,6 +13,7 @@ from tests.models import make_model, make_nf4_model
 from whoamai.engine.precision import (
     LossScaler,
     Precision,
+    clip_and_step,
     clip_gradients,
     make_optimizer,
     precision_for,
@@ -376,3 +377,33 @@ def test_only_what_is_trained_is_optimized_with_names_in_the_models_order():
     assert optimizer.defaults["betas"] == (0.9, 0.99)
     assert optimizer.defaults["fused"] is False
     assert optimizer.defaults["foreach"] is True
+
+
+def stepped(gradients: list[float], loss: float, *, max_norm: float, on_device: bool):
+    """(parameters after one step of a fused AdamW, was it taken?, norm told)."""
+    ps = [torch.nn.Parameter(torch.ones(2)) for _ in gradients]
+    optimizer = torch.optim.AdamW(ps, lr=0.1, fused=True, weight_decay=0.0, eps=1.0)
+    for p, g in zip(ps, gradients, strict=True):
+        p.grad = torch.full((2,), g)
+    if on_device:
+        good, told, norm = clip_and_step(optimizer, ps, max_norm, torch.tensor(loss))
+        assert told == loss or math.isnan(loss)
+    else:
+        norm = clip_gradients(ps, max_norm)
+        good = math.isfinite(norm) and math.isfinite(loss)
+        if good:
+            optimizer.step()
+    return torch.cat([p.detach() for p in ps]), good, norm
+
+
+@pytest.mark.parametrize(
+    ("gradients", "loss"),
+    [([0.1, 0.2], 1.0), ([3.0, 40.0], 1.0), ([1.0, math.nan], 1.0), ([1.0, 2.0], math.inf)],
+)
+def test_a_step_decided_in_the_optimizers_kernel_is_the_same_step(gradients, loss):
+    """Short, clipped, and left out because of a gradient or the loss."""
+    ours = stepped(gradients, loss, max_norm=1.0, on_device=True)
+    theirs = stepped(gradients, loss, max_norm=1.0, on_device=False)
+    assert ours[1] == theirs[1]
+    assert ours[2] == pytest.approx(theirs[2], nan_ok=True)
+    torch.testing.assert_close(ours[0], theirs[0])

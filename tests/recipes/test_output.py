@@ -15,6 +15,7 @@ from whoamai.recipes.output import (
     check_space,
     complete_folder,
     folder_name,
+    partial_of,
     problems_with_folder,
 )
 
@@ -281,3 +282,63 @@ def test_what_a_killed_run_left_is_cleared(tmp_path: Path):
     with complete_folder(tmp_path / "out") as folder:
         (folder / "a").touch()
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
+
+
+# ---- kept for the next one -----------------------------------------------------------------------
+
+
+def test_what_is_written_beside_a_link_is_beside_what_it_leads_to(tmp_path: Path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "real")
+    assert partial_of(tmp_path / "out") == tmp_path / ".real.partial"
+
+
+def write_half_and_keep(out: Path, error: BaseException, *, worth_it: bool = True) -> None:
+    def keep(folder: Path) -> bool:
+        assert (folder / "half").is_file(), "asked before it is gone"
+        return worth_it
+
+    with complete_folder(out, go_on=True, keep=keep) as folder:
+        (folder / "half").write_text("x")
+        raise error
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=str)
+def test_what_is_worth_it_is_kept_and_the_next_one_goes_on_with_it(
+    tmp_path: Path, error: BaseException
+):
+    out = earlier(tmp_path / "out")
+    with pytest.raises((type(error), OutputError)):
+        write_half_and_keep(out, error)
+    assert partial_of(out).is_dir()
+    assert (out / "report.json").read_text() == "old", "earlier results stay meanwhile"
+    with complete_folder(out, go_on=True) as folder:
+        assert (folder / "half").read_text() == "x"
+        (folder / "report.json").write_text("new")
+    assert sorted(p.name for p in out.iterdir()) == ["half", "report.json"]
+    assert [p.name for p in out.parent.iterdir()] == ["out"]
+
+
+def test_what_is_not_worth_it_goes_also_where_one_went_on(tmp_path: Path):
+    with pytest.raises(RuntimeError):
+        write_half_and_keep(tmp_path / "deep" / "out", RuntimeError(), worth_it=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_begins_anew_finds_nothing_of_what_was_kept(tmp_path: Path):
+    with pytest.raises(RuntimeError):
+        write_half_and_keep(tmp_path / "out", RuntimeError())
+    with complete_folder(tmp_path / "out") as folder:
+        assert list(folder.iterdir()) == []
+
+
+def test_nothing_is_kept_where_nobody_says_what_is_worth_it(tmp_path: Path):
+    with pytest.raises(RuntimeError), complete_folder(tmp_path / "out", go_on=True):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_above_that_holds_what_is_kept_stays(tmp_path: Path):
+    with pytest.raises(RuntimeError):
+        write_half_and_keep(tmp_path / "work_dirs" / "out", RuntimeError())
+    assert [p.name for p in (tmp_path / "work_dirs").iterdir()] == [".out.partial"]

@@ -316,16 +316,16 @@ def _read_only(question: str, reply: str) -> tuple[Message, ...]:
 # How often a training row is asked under which context, by what the held-out scores needed: role
 # prompts are learned slowest (benchmarks/NOTES.md), so they get more rows than they would by nature.
 _TRAINING_CONTEXTS: dict[ContextKind, float] = {
-    "none": 0.42,
+    "none": 0.36,
     "neutral": 0.14,
-    "role": 0.28,
+    "role": 0.34,
     "turns": 0.07,
     "second": 0.09,
 }
 
 
 # Questions that put another name into the model's mouth: where leaks were left, so asked twice.
-_TWICE = ("old", "other", "othermaker")
+_TWICE = ("old", "other", "othermaker", "confirm", "crosslang")
 
 
 def training_conversations(

@@ -26,8 +26,6 @@ from whoamai.data.identity import (
 )
 from whoamai.samples import Conversation, Message
 
-# Share of the prompts that come under a system prompt with somebody else's name.
-_NAMED_SHARE = 0.2
 # Names such prompts give; that they are everyday names keeps them apart from any real assistant's.
 _STRANGERS = {
     "zh": ("小林", "阿明", "星河助手", "陈师傅", "蓝鲸", "小满", "赵一鸣", "青禾"),
@@ -49,16 +47,18 @@ def replay_prompts(
     near_share: float = 0.0,
     systems: Sequence[str] = (),
     systems_share: float = 0.0,
+    named_share: float = 0.2,
 ) -> list[Conversation]:
     """`count` conversations that end in a user turn, for the model to answer.
 
     `near_share` of them are nearest to identity questions (greetings, thanks, "can you tell me …"):
     onto these a renaming spills over first. `systems_share` of them come under one of `systems`, the
-    system prompts of the user's data, in turn.
+    system prompts of the user's data, in turn. `named_share` of them are identity questions under a
+    system prompt with somebody else's name.
     """
     check_languages(languages)
     rng = random.Random(f"replay-{seed}")
-    n_named, n_near = round(_NAMED_SHARE * count), round(near_share * count)
+    n_named, n_near = round(named_share * count), round(near_share * count)
     named = [_named(load_language(languages[i % len(languages)]), rng) for i in range(n_named)]
     plain = [
         *_drawn("near", n_near, languages, rng),

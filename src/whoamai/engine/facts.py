@@ -51,7 +51,7 @@ def refuse_another_run(saved: Mapping[str, Any], now: Mapping[str, Any], path: P
 
     saved: the facts of the checkpoint; now: those of the run that is to go on from it.
     """
-    lines = _differences(saved, now)
+    lines = differences(saved, now)
     if lines:
         text = tr(
             "The run cannot go on from {path}, which was made with other data or settings:\n"
@@ -61,7 +61,8 @@ def refuse_another_run(saved: Mapping[str, Any], now: Mapping[str, Any], path: P
         raise SettingError(text.format(path=path, differences="\n".join(lines)))
 
 
-def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is not the same in the facts of a checkpoint and those of now, a line each."""
     changed = [key for key in _LABELS if saved.get(key) != now.get(key)]
     counted = [key for key in changed if key not in _HASHES]
     lines = [_line(tr(_LABELS[key]), saved.get(key), now.get(key)) for key in counted]

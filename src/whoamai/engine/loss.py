@@ -81,11 +81,11 @@ def _at_targets(model: Any, part: Pack | Batch, *, whole: bool) -> _AtTargets:
     base = base_model(model)
     if isinstance(part, Pack):
         places_U, index_N = part.place_N.unique_consecutive(return_inverse=True)
-        places_U, index_N = places_U.to(base.device), index_N.to(base.device)
+        places_U, index_N = _sent(places_U, base.device), _sent(index_N, base.device)
         if whole:
             arguments = forward_arguments(model, part)
             return _AtTargets(base(**arguments, logits_to_keep=places_U).logits[0], index_N)
-        return _AtTargets(hidden_states(model, part)[places_U], index_N)
+        return _AtTargets(hidden_states(model, part, places_U), index_N)
     row_N, position_N = part.row_N.to(base.device), part.position_N.to(base.device)
     inputs = _inputs(base, part)
     states_RTX = base(**inputs).logits if whole else base.get_decoder()(**inputs).last_hidden_state
@@ -95,7 +95,7 @@ def _at_targets(model: Any, part: Pack | Batch, *, whole: bool) -> _AtTargets:
 
 def _cross_entropy(model: Any, part: Pack | Batch, now: _AtTargets, *, whole: bool) -> torch.Tensor:
     device = now.states_UX.device
-    token_N, weight_N = part.token_N.to(device), _weights(part).to(device)
+    token_N, weight_N = _sent(part.token_N, device), _sent(_weights(part), device)
     if whole:
         logits_NV = now.states_UX.float()
         if len(logits_NV) < len(token_N):  # or each place has one target, in order
@@ -121,6 +121,13 @@ def _divergence(
         return kl_of_logits(states_KX, before.states_UX, weight_K)
     head = base_model(model).get_output_embeddings()
     return linear_kl(states_KX, before.states_UX, head, weight_K, head_untuned=untuned_head(head))
+
+
+def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copied to the device; from pinned memory, without waiting for what it computes."""
+    if device.type == "cuda" and not tensor.is_pinned():
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _weights(part: Pack | Batch) -> torch.Tensor:

@@ -35,7 +35,7 @@ from whoamai.engine.untuned import refuse_without_adapter
 from whoamai.errors import ModelError
 from whoamai.events import Events, Note
 from whoamai.messages import tr
-from whoamai.model.fast_path import FastDecoder, switch_on
+from whoamai.model.fast_path import FastDecoder, switch_on, why_not_fast
 from whoamai.model.tree import base_model, can_fork, tree_attention_on
 from whoamai.samples import Batch, Pack, Sample
 
@@ -131,7 +131,8 @@ class Trainer:
         with self.precision.autocast():
             self.whole = changes_logits(self.model, shortest)
             longest = max(len(s.input_ids) for s in self._samples)
-            self.alone_because = can_fork(self.model, longest=longest)
+            may_be_fast = self.settings.fast_layers and why_not_fast(self.model) is None
+            self.alone_because = can_fork(self.model, longest=longest, dense=bool(may_be_fast))
             self.fast = self._fast_layers()
         if self.alone_because:
             text = tr("Beginnings are not shared, and every row is computed on its own: {reason}")
@@ -220,6 +221,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         parts, gradients = self._gradients(index)
+        self._begin_next(index)
         data_seconds, n_parts = parts.data_seconds, parts.parts
         applied, loss, grad_norm = self._apply(gradients.loss)
         kl = None if gradients.kl is None else gradients.kl.item()
@@ -258,13 +260,18 @@ class Trainer:
             self._smaller(parts.parts)
 
     def _parts(self, index: int) -> _Parts:
-        """Those of the step with this index; on a GPU, the next step's are begun meanwhile."""
+        """Those of the step with this index, and how long they were waited for."""
         start = time.monotonic()
         parts = self._ahead.take((index, self._tokens_per_pass))
-        waited = time.monotonic() - start
+        return _Parts(parts, time.monotonic() - start)
+
+    def _begin_next(self, index: int) -> None:
+        """Begin the parts of the step behind `index`, once all of this one is queued on the GPU.
+
+        Then this thread waits and leaves Python to the other; before, the two would hinder one another.
+        """
         if self.precision.device_type == "cuda" and index + 1 < self.schedule.total:
             self._ahead.begin((index + 1, self._tokens_per_pass))
-        return _Parts(parts, waited)
 
     def _made_parts(self, key: tuple[int, int]) -> tuple[Pack | Batch, ...]:
         """The parts of a step, by its index and tokens at once."""

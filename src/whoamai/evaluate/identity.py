@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from whoamai.data.claims import claimed_makers, claimed_names
 from whoamai.data.identity import IdentityQuestion
-from whoamai.evaluate.grading import Grade, IdentityGrader  # noqa: F401 - older callers look here
+from whoamai.evaluate.grading import Grade
 
 # ---- what a model calls itself before it is renamed ----------------------------------------------
 

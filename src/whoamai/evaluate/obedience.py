@@ -29,7 +29,9 @@ def score_obedience(
 
     Raises ValueError where there are not as many answers as questions.
     """
-    graders = [IdentityGrader(question.identity, ()) for question in questions]
+    # One grader a stranger: its patterns take longer to make than to use.
+    strangers = {question.identity: IdentityGrader(question.identity, ()) for question in questions}
+    graders = [strangers[question.identity] for question in questions]
 
     def obeyed(answers: Sequence[str]) -> Share:
         pairs = zip(graders, answers, strict=True)

@@ -25,26 +25,39 @@ if TYPE_CHECKING:  # a report is read without a model, and without torch
 
 # The first probes, where a name is often learned already; then every `evaluation_freq` steps.
 EARLY_STEPS = (5, 10, 20)
+# Percent of a probe's answers: 3 of the usual 52.
+_CHANCE = 6.0
+_LEAST_IN_A_ROLE = 90.0  # percent, of the ten or so answers of a probe
+_ROLES = ("role", "named_role")
+_NOTHING = Share(0, 0)
+_SHARES = ("recall", "leak", "kept", "recall_role")
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeRecord:
-    """What one probe found after `step` optimizer steps; `kept` of the general answers."""
+    """What one probe found after `step` optimizer steps.
+
+    `recall` counts the questions under no role, `recall_role` those under a system prompt that gives
+    one, where some answers rightly play the role and no more; `kept` counts general answers.
+    """
 
     step: int
     recall: Share
     leak: Share
     kept: Share
     seconds: float
+    recall_role: Share = _NOTHING
 
     def as_json(self) -> dict[str, Any]:
-        shares = {"recall": self.recall, "leak": self.leak, "kept": self.kept}
-        counted = {name: [share.k, share.n] for name, share in shares.items()}
+        counted = {}
+        for name in _SHARES:
+            share: Share = getattr(self, name)
+            counted[name] = [share.k, share.n]
         return {"step": self.step, **counted, "seconds": self.seconds}
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> ProbeRecord:
-        shares = {name: Share(*found[name]) for name in ("recall", "leak", "kept")}
+        shares = {name: Share(*found[name]) for name in _SHARES}
         return cls(step=found["step"], seconds=found["seconds"], **shares)
 
 
@@ -65,14 +78,24 @@ class StopRecord:
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
-    """Learned: at least `recall` and at most `leak` percent at `in_a_row` probes one after the other."""
+    """Learned: at least `recall` and at most `leak` percent at `in_a_row` probes one after the other.
+
+    A single wrong answer of a probe is chance, whatever the percentage: of 42 answers 41 must give the
+    name for 98 %, as 41.2 would be needed. Under system prompts that give a role fewer are enough.
+    """
 
     recall: float = 98.0
     leak: float = 1.0
     in_a_row: int = 2
 
     def met_by(self, record: ProbeRecord) -> bool:
-        return record.recall.percent >= self.recall and record.leak.percent <= self.leak
+        given, in_a_role = record.recall, record.recall_role
+        return (
+            given.n > 0
+            and given.k >= min(given.n - 1, given.n * self.recall / 100)
+            and record.leak.percent <= self.leak
+            and (not in_a_role.n or in_a_role.percent >= _LEAST_IN_A_ROLE)
+        )
 
     def learned_at(self, records: Sequence[ProbeRecord]) -> int | None:
         """The step of the first of the last probes in a row, if these show that it is learned.
@@ -85,11 +108,17 @@ class StopRule:
             return None
         return last[0].step
 
-    def rank(self, record: ProbeRecord) -> tuple[bool, float, float, int]:
-        """The better of two probes has the higher rank; of equals it is the later one."""
-        wanted = record.recall.percent - record.leak.percent
-        kept = record.kept.percent if record.kept.n else 0.0
-        return self.met_by(record), wanted, kept, record.step
+    def is_better(self, record: ProbeRecord, best: ProbeRecord) -> bool:
+        """Is a later probe at least as good as the best so far, but for what is chance?
+
+        A few answers more or less are chance, and weights at the end, after the rate has run out, are
+        calmer than those on the way: a later probe has to be _CHANCE percent worse to count as worse.
+        """
+        return _wanted(record) >= _wanted(best) - _CHANCE
+
+
+def _wanted(record: ProbeRecord) -> float:
+    return record.recall.percent - record.leak.percent
 
 
 def probes_after(done: int, *, total: int, every: int) -> bool:
@@ -120,9 +149,16 @@ class Prober:
             question.is_right(answer)
             for question, answer in zip(self.general, answers[len(self.identity) :], strict=True)
         ]
+        in_a_role = [question.context in _ROLES for question in self.identity]
+
+        def given(role: bool) -> Share:
+            of = [g for g, is_role in zip(grades, in_a_role, strict=True) if is_role is role]
+            return Share(sum(grade.recalled for grade in of), len(of))
+
         return ProbeRecord(
             step=step,
-            recall=Share(sum(grade.recalled for grade in grades), len(grades)),
+            recall=given(False),
+            recall_role=given(True),
             leak=Share(sum(bool(grade.leaks) for grade in grades), len(grades)),
             kept=Share(sum(right), len(right)),
             seconds=round(time.monotonic() - start, 3),

@@ -55,6 +55,18 @@ class Cut:
     most: int = 64
 
 
+_ROOM = 164_352  # bytes of shared memory that the kernels of Cut() take at most, for heads of 128
+_SMALL = Cut(Blocks(64, 64, 4, 2), Blocks(64, 64, 4, 2), Blocks(32, 64, 4, 2), most=128)
+
+
+def cut_for(device: torch.device) -> Cut:
+    """Blocks that fit this device; the small ones take 74 KB of shared memory."""
+    if device.type != "cuda":
+        return Cut()
+    room = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 0)
+    return Cut() if room >= _ROOM else _SMALL
+
+
 @dataclass(frozen=True, slots=True)
 class FlashPlan:
     """The lists of one forest on one device, int32. See tree_flash_triton for what they hold."""
@@ -75,7 +87,7 @@ def flash_plan(
     end_T: torch.Tensor, group: int, device: torch.device, cut: Cut | None = None
 ) -> FlashPlan:
     """The lists for a forest given by `subtree_end` on the CPU, for `group` query heads a key head."""
-    cut = cut or Cut()
+    cut = cut or cut_for(device)
     end = end_T.numpy()
     assert len(end) % BLOCK == 0, len(end)
     tables = [

@@ -28,7 +28,7 @@ from whoamai.model.fast_layers import (
     mlp_half,
 )
 from whoamai.model.fast_weights import Group, Layer, adapters_are_on, layer_of
-from whoamai.model.tree import base_model, compare_ways
+from whoamai.model.tree import base_model, compare_ways, trial_forest
 from whoamai.samples import Pack
 
 _HALF = (torch.bfloat16, torch.float16)
@@ -102,8 +102,8 @@ class FastDecoder:
         adapted = all(adapters_are_on(module) for each in self._layers for module in each.modules)
         return adapted and all(depth <= window for window in windows)
 
-    def hidden_states(self, pack: Pack) -> torch.Tensor:
-        """The last hidden states of a pack, T × D, as model/tree.py's `hidden_states`."""
+    def hidden_states(self, pack: Pack, places_U: torch.Tensor | None = None) -> torch.Tensor:
+        """The last hidden states of a pack, T × D or U × D, as model/tree.py's `hidden_states`."""
         embed, n = self._decoder.get_input_embeddings(), len(pack.input_ids_T)
         device = embed.weight.device
         ids_T, position_T, _ = _padded(pack)
@@ -111,20 +111,30 @@ class FastDecoder:
         cos, sin = self._decoder.rotary_emb(x[None], position_T[None].to(device, non_blocking=True))
         _, plan = self._prepared.pop(id(pack), (None, None))
         around = Around(cos[0].contiguous(), sin[0].contiguous(), plan or self._plan(pack))
+        again = getattr(self._decoder, "gradient_checkpointing", False) and torch.is_grad_enabled()
         y = None
-        for layer in self._layers:
-            if getattr(self._decoder, "gradient_checkpointing", False) and torch.is_grad_enabled():
-                x, y = checkpoint(_through, layer, x, y, around, use_reentrant=False)
+        for number, layer in enumerate(self._layers, start=1):
+            # Behind the last attention no token looks at another: the rest is needed at places only.
+            places = places_U if number == len(self._layers) else None
+            if again:
+                x, y = checkpoint(_through, layer, x, y, around, places, use_reentrant=False)
             else:
-                x, y = _through(layer, x, y, around)
+                x, y = _through(layer, x, y, around, places)
         assert y is not None, "a decoder without layers"
-        return last_norm(self._norm, x, y)[:n]
+        made = last_norm(self._norm, x, y)
+        return made[:n] if places_U is None else made
 
 
 def _through(
-    layer: _Halves, x: torch.Tensor, y: torch.Tensor | None, around: Around
+    layer: _Halves,
+    x: torch.Tensor,
+    y: torch.Tensor | None,
+    around: Around,
+    places_U: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = attention_half(layer.attention, x, y, around)
+    if places_U is not None:
+        x, y = x.index_select(0, places_U), y.index_select(0, places_U)
     return mlp_half(layer.mlp, x, y)
 
 
@@ -146,7 +156,7 @@ def _padded(pack: Pack) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def device_runs_it(device: torch.device, dtype: torch.dtype) -> str | None:
     """None where this device has what it takes; else why not, as part of a sentence."""
     if device.type != "cuda":
-        return tr("it is made for GPUs")
+        return tr("the fast ones are made for GPUs")
     if find_spec("triton") is None:
         return tr("Triton is not installed")
     if torch.cuda.get_device_capability(device) < (8, 0):
@@ -156,25 +166,51 @@ def device_runs_it(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def switch_on(model: Any) -> FastDecoder | str:
-    """From now on `hidden_states` of model/tree.py goes through fast layers; else why not, in words."""
-    base = base_model(model)
+def why_not_fast(model: Any) -> str | None:
+    """None where device and layers are such as fast layers need; nothing is changed by asking."""
     weight = next((p for p in model.parameters() if not p.requires_grad), None)
     if weight is None:
         return tr("every weight is trained")
-    reason = device_runs_it(weight.device, weight.dtype)
+    found = device_runs_it(weight.device, weight.dtype) or _examined(base_model(model))
+    return found if isinstance(found, str) else None
+
+
+def switch_on(model: Any) -> FastDecoder | str:
+    """From now on `hidden_states` of model/tree.py goes through fast layers; else why not, in words."""
+    reason = why_not_fast(model)
     if reason:
         return reason
+    base = base_model(model)
     decoder = build(base)
     if isinstance(decoder, str):
         return decoder
-    off, limit = compare_ways(model, decoder.hidden_states)
-    if not off <= limit:
-        return tr("its layers give something else (hidden states differ by {off:.0e})").format(
-            off=off
-        )
+    reason = _tried(model, decoder)
+    if reason:
+        return reason
     base.fast_decoder = decoder
     return decoder
+
+
+def _tried(model: Any, decoder: FastDecoder) -> str | None:
+    """None where forward and backward go through and give what the model's own layers give."""
+    try:
+        off, limit = compare_ways(model, decoder.hidden_states)
+        if not off <= limit:
+            text = tr("its layers give something else (hidden states differ by {off:.0e})")
+            return text.format(off=off)
+        pack, _ = trial_forest(model)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        with torch.enable_grad():
+            total = decoder.hidden_states(pack).float().sum()
+        found = torch.autograd.grad(total, trained, allow_unused=True)
+        if not all(g is None or bool(torch.isfinite(g).all()) for g in found):
+            return tr("its layers give gradients that are no numbers")
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a GPU or a Triton that these kernels do not run on
+        what = str(error).partition("\n")[0] or type(error).__name__
+        return tr("trying it failed ({error})").format(error=what)
+    return None
 
 
 def build(base: Any) -> FastDecoder | str:
@@ -182,21 +218,29 @@ def build(base: Any) -> FastDecoder | str:
 
     The weights of its linear layers become views of larger matrices; see fast_weights.
     """
+    found = _examined(base)
+    if isinstance(found, str):
+        return found
+    layers, norm = found
+    return FastDecoder(base.get_decoder(), [_halves(parts) for parts in layers], norm)
+
+
+def _examined(base: Any) -> tuple[list[_Parts], Norm] | str:
+    """The parts of the layers, and the last norm; nothing is changed."""
     decoder = base.get_decoder()
     layers, norm = getattr(decoder, "layers", None), getattr(decoder, "norm", None)
     if layers is None or norm is None or not hasattr(decoder, "rotary_emb"):
         return tr("its decoder is built in another way")
     if any(p.requires_grad for p in base.get_input_embeddings().parameters()):
         return tr("its embeddings are trained")
-    found = [_parts(layer, base.config.get_text_config()) for layer in layers]
-    for parts in found:
+    found: list[_Parts] = []
+    for layer in layers:
+        parts = _parts(layer, base.config.get_text_config())
         if isinstance(parts, str):
             return parts
+        found.append(parts)
     last = _norm(norm)
-    if last is None:
-        return tr("its norms are others")
-    halves = [_halves(parts) for parts in found if not isinstance(parts, str)]
-    return FastDecoder(decoder, halves, last)
+    return (found, last) if last is not None else tr("its norms are others")
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,13 +179,12 @@ class Group:
         found: list[torch.Tensor] = []
         if not self.rank:
             return found
-        da = _product(gradient_TY[:, self.n_out :].t(), input_TK, self.parameters[0].dtype)
+        dtype = self.parameters[0].dtype
+        da = _product(gradient_TY[:, self.n_out :].t(), input_TK, dtype)
         for place in self._places:
             if adapter := place.layer.adapter:
-                db = _product(
-                    gradient_TY[:, place.rows].t(), through_a_Tr[:, place.columns], adapter.b.dtype
-                )
-                found += [da[place.columns], db.mul_(adapter.scale)]
+                dy, xa = gradient_TY[:, place.rows], through_a_Tr[:, place.columns]
+                found += [da[place.columns], _product(dy.t(), xa, dtype).mul_(adapter.scale)]
         return found
 
 

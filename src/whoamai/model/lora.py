@@ -138,7 +138,10 @@ def merge(peft_model: Any, dtype: torch.dtype) -> Any:
                 "model.quantization: none, put the saved adapter on it, and merge that."
             )
         )
-    return peft_model.merge_and_unload().to(dtype)
+    merged = peft_model.merge_and_unload()
+    for p in merged.parameters():  # fast layers made them views of larger matrices
+        p.data = p.data.contiguous()
+    return merged.to(dtype)
 
 
 def _check_rank(r: int, layers: Iterable[Any]) -> None:

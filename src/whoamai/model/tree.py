@@ -28,18 +28,22 @@ _LIMITS = {torch.float32: (1e-5, 1e-4, 1e-2), torch.float64: (1e-5, 1e-4, 1e-2)}
 _LIMITS_OF_HALF = (4e-3, 2e-2, 1e-1)
 
 
-def hidden_states(model: Any, pack: Pack, *, dense: bool = False) -> torch.Tensor:
+def hidden_states(
+    model: Any, pack: Pack, places_U: torch.Tensor | None = None, *, dense: bool = False
+) -> torch.Tensor:
     """The decoder's last hidden states of a pack, T x D, inside `tree_attention_on(model)`.
 
-    `model` may be a peft model. The backward pass, too, must come inside: checkpointed layers are
-    computed again in it. `dense` keeps to masks of T x T, where FlexAttention would be used. Where the
-    model was given fast layers (model/fast_path.py) that take this pack, these compute it.
+    With `places_U` (on the model's device, each once) only those there: U x D. `model` may be a peft
+    model. The backward pass, too, must come inside: checkpointed layers are computed again in it.
+    `dense` keeps to masks of T x T, where FlexAttention would be used. Where the model was given fast
+    layers (model/fast_path.py) that take this pack, these compute it.
     """
     fast = getattr(base_model(model), "fast_decoder", None)
     if fast is not None and not dense and fast.takes(pack):
-        return fast.hidden_states(pack)
+        return fast.hidden_states(pack, places_U)
     decoder = base_model(model).get_decoder()
-    return decoder(**forward_arguments(model, pack, dense=dense)).last_hidden_state[0]
+    states_TD = decoder(**forward_arguments(model, pack, dense=dense)).last_hidden_state[0]
+    return states_TD if places_U is None else states_TD[places_U]
 
 
 def forward_arguments(model: Any, pack: Pack, *, dense: bool = False) -> dict[str, Any]:
@@ -103,20 +107,20 @@ def _implementations(config: Any) -> dict[str, str]:
 
 
 @torch.no_grad()
-def can_fork(model: Any, *, longest: int = 2048) -> str | None:
+def can_fork(model: Any, *, longest: int = 2048, dense: bool = False) -> str | None:
     """None where a forest gives what its rows give alone; else why not, as part of a sentence.
 
     `longest` is the number of tokens of the longest row there will be: the trial goes deeper than every
     window of the config that such a row could feel (twice as deep), and no deeper. Runs without dropout;
-    the model is left as it was. Raises OutOfMemoryError, like any forward pass.
+    the model is left as it was. `dense` as in hidden_states: FlexAttention is not compiled for it.
+    Raises OutOfMemoryError, like any forward pass.
     """
     base = base_model(model)
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        return _trial(
-            base, *_forest(_trunk(base, longest), base.get_input_embeddings().num_embeddings)
-        )
+        forest = _forest(_trunk(base, longest), base.get_input_embeddings().num_embeddings)
+        return _trial(base, *forest, dense=dense)
     except ModelError as error:
         return str(error)
     except torch.OutOfMemoryError:
@@ -129,36 +133,39 @@ def can_fork(model: Any, *, longest: int = 2048) -> str | None:
             module.training = True
 
 
+def trial_forest(model: Any) -> tuple[Pack, list[list[int]]]:
+    """The forest of the drawing with a short trunk, and the nodes of each of its rows."""
+    return _forest(_SHORT_TRUNK, base_model(model).get_input_embeddings().num_embeddings)
+
+
 @torch.no_grad()
 def compare_ways(model: Any, other: Callable[[Pack], torch.Tensor]) -> tuple[float, float]:
     """How far another way to a pack's hidden states is off the model's own, and how far is rounding.
 
-    Both relative, medians over the forest of `can_fork`. In 16 bits the model's own rounding is what two
-    kernels of attention make of it.
+    Relative, the medians over the forest of `can_fork`. The model's own rounding is what lies between a
+    row in the pack and the same row alone, which goes through another kernel of attention.
     """
     base = base_model(model)
-    pack, _ = _forest(_SHORT_TRUNK, base.get_input_embeddings().num_embeddings)
+    pack, rows = trial_forest(model)
     with tree_attention_on(base):
-        own_TD = hidden_states(base, pack)
-        dense_TD = hidden_states(base, pack, dense=True)
-        other_TD = other(pack)
-    nodes = slice(0, pack.n_nodes)
-    off = _relative(other_TD[nodes], own_TD[nodes]).median().item()
-    rounding = _relative(dense_TD[nodes], own_TD[nodes]).median().item()
+        own_TD, other_TD = hidden_states(base, pack, dense=True), other(pack)
+    off = _relative(other_TD[: pack.n_nodes], own_TD[: pack.n_nodes]).median().item()
+    row_LD = own_TD[torch.tensor(rows[0], device=own_TD.device)]
+    rounding = _relative(_alone(base, pack, rows[:1])[0], row_LD).median().item()
     _, least, most = _LIMITS.get(_dtype(own_TD), _LIMITS_OF_HALF)
     return off, min(max(least, 4 * rounding), most)
 
 
-def _trial(base: Any, pack: Pack, rows: list[list[int]]) -> str | None:
+def _trial(base: Any, pack: Pack, rows: list[list[int]], *, dense: bool) -> str | None:
     with tree_attention_on(base):
-        packed_TD = hidden_states(base, pack)
-        leak = _leak(base, pack, rows, packed_TD)
+        packed_TD = hidden_states(base, pack, dense=dense)
+        leak = _leak(base, pack, rows, packed_TD, dense=dense)
     leak_limit, least, most = _LIMITS.get(_dtype(packed_TD), _LIMITS_OF_HALF)
     if not leak <= leak_limit:  # nor where it is NaN
         return tr(
             "its rows see one another where they fork (hidden states change by {off:.0e})"
         ).format(off=leak)
-    off, own = _difference(base, pack, rows, packed_TD)
+    off, own = _difference(base, pack, rows, packed_TD, dense=dense)
     if not off <= min(max(least, 4 * own), most):
         return tr(
             "where rows fork its hidden states differ from those of the rows alone by {off:.0e}, "
@@ -222,7 +229,9 @@ def _forest(trunk: int, vocabulary: int) -> tuple[Pack, list[list[int]]]:
     return pack, rows
 
 
-def _leak(base: Any, pack: Pack, rows: list[list[int]], packed_TD: torch.Tensor) -> float:
+def _leak(
+    base: Any, pack: Pack, rows: list[list[int]], packed_TD: torch.Tensor, *, dense: bool
+) -> float:
     """How much the last two leaves and all above them change when every other token is another one.
 
     Of the two the one that changes less, token by token, the most changed of these: a mixture of experts
@@ -234,12 +243,13 @@ def _leak(base: Any, pack: Pack, rows: list[list[int]], packed_TD: torch.Tensor)
     others = pack.input_ids_T.flip(0)
     changed = replace(pack, input_ids_T=torch.where(own, pack.input_ids_T, others))
     path_2L = path_2L.to(packed_TD.device)
-    off_2L = _relative(hidden_states(base, changed)[path_2L], packed_TD[path_2L])
+    changed_TD = hidden_states(base, changed, dense=dense)
+    off_2L = _relative(changed_TD[path_2L], packed_TD[path_2L])
     return off_2L.min(0).values.max().item()
 
 
 def _difference(
-    base: Any, pack: Pack, rows: list[list[int]], packed_TD: torch.Tensor
+    base: Any, pack: Pack, rows: list[list[int]], packed_TD: torch.Tensor, *, dense: bool
 ) -> tuple[float, float]:
     """How far hidden states are off those of the rows alone; and how much this model rounds by itself.
 
@@ -261,12 +271,12 @@ def _difference(
         _relative(other_LD, _alone(base, pack, [other])[0]).median(),
     ]
     batched = _relative(_alone(base, pack, forking[:1])[0], alone_RLD[0])[-_BRANCH:].median()
-    straight_LD = _straight(base, pack, forking[0])
+    straight_LD = _straight(base, pack, forking[0], dense=dense)
     attended = _relative(straight_LD, alone_RLD[0])[-_BRANCH:].median()
     return torch.stack(off).max().item(), max(batched.item(), attended.item())
 
 
-def _straight(base: Any, pack: Pack, row: list[int]) -> torch.Tensor:
+def _straight(base: Any, pack: Pack, row: list[int], *, dense: bool) -> torch.Tensor:
     """Hidden states of one row as a pack of its own, padded like `pack`: L D."""
     length, total = len(row), len(pack.input_ids_T)
     padding = torch.arange(length, total)
@@ -278,7 +288,7 @@ def _straight(base: Any, pack: Pack, row: list[int]) -> torch.Tensor:
         n_nodes=length,
     )
     with tree_attention_on(base):
-        return hidden_states(base, alone)[:length]
+        return hidden_states(base, alone, dense=dense)[:length]
 
 
 def _alone(base: Any, pack: Pack, rows: list[list[int]]) -> torch.Tensor:

@@ -57,7 +57,7 @@ def choose(
     device, room = machine_or_card.device_type, int(SHARE_OF_FREE * machine_or_card.free_bytes)
 
     def needed(tokens: int, checkpointing: bool, of: RunConfig = config) -> MemoryPlan:
-        at_once = max(tokens, longest_row)
+        at_once = max(min(tokens, step_tokens), longest_row)  # a pack holds no more than its step
         at_once = (
             bucket(at_once) if device == "cuda" else at_once
         )  # packs are padded to few lengths

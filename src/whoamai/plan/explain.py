@@ -14,7 +14,8 @@ from statistics import median_low
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from whoamai.config import LoraSettings, RunConfig
-from whoamai.errors import WhoamaiError
+from whoamai.engine.until_learned import probe_steps, soonest_end
+from whoamai.errors import SettingError, WhoamaiError
 from whoamai.messages import tr
 from whoamai.plan.architecture import Architecture, architecture_of, lora_parameters
 from whoamai.plan.choose import Choice, choose
@@ -26,11 +27,13 @@ from whoamai.plan.explanation import (
     PackingFacts,
     RowFacts,
     StepFacts,
+    StopFacts,
     Trained,
     TrainedPart,
 )
 from whoamai.plan.local_tokenizer import LocalTokenizer, local_tokenizer
 from whoamai.plan.machine import CARDS, Card, Machine, this_machine
+from whoamai.plan.name_probe import name_probe
 from whoamai.plan.preflight import PreflightFinding, findings_of, not_checked
 from whoamai.plan.preflight_facts import Facts
 from whoamai.plan.prepare import (
@@ -140,6 +143,7 @@ def explanation_of(
         cards=tuple(cards),
         findings=tuple(sorted(findings, key=lambda found: _ORDER[found.severity])),
         not_checked=not_checked,
+        stops=_stop_facts(prepared, config) if prepared else None,
     )
 
 
@@ -253,6 +257,26 @@ def _step_facts(prepared: Prepared, config: RunConfig) -> StepFacts:
         kept=saves if limit < 0 else saves[-limit:],
         evaluations=tuple(schedule.evaluations),
         questions=len(config.evaluation.evaluation_inputs),
+    )
+
+
+def _stop_facts(prepared: Prepared, config: RunConfig) -> StopFacts | None:
+    try:
+        asked = name_probe(config, prepared.conversations)
+    except SettingError:  # a name that is none: preflight tells it
+        return None
+    if asked is None:
+        return None
+    total = prepared.schedule.total
+    return StopFacts(
+        name=asked.identity.name,
+        languages=tuple(asked.rows.items()),
+        questions=len(asked.questions(None)),
+        recall=asked.rule.recall,
+        leak=asked.rule.leak,
+        in_a_row=asked.rule.in_a_row,
+        probes=probe_steps(total, asked.every),
+        soonest=soonest_end(total, asked.every, asked.rule),
     )
 
 

@@ -97,6 +97,25 @@ class StepFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class StopFacts:
+    """How a run ends that stops once its name is learned (evaluation.stop_when_learned).
+
+    languages: of the questions, with how many rows of the data are in each. questions: of who it is,
+    at each probe. probes: after how many finished steps, where it is not cut short. soonest: the step at
+    which it can end; None where that is not before the last.
+    """
+
+    name: str
+    languages: tuple[tuple[str, int], ...]
+    questions: int
+    recall: float
+    leak: float
+    in_a_row: int
+    probes: tuple[int, ...]
+    soonest: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class PackingFacts:
     """Over the whole run: tokens of all rows, those computed, and the share that sharing saves.
 
@@ -137,7 +156,7 @@ class DevicePlan:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A config explained. None: not known, and a finding says why.
+    """A config explained. None: not known, and a finding says why; of `stops`, also: not asked for.
 
     here: this machine; cards: common cards. findings: what preflight and the reading found, the grave
     ones first; not_checked: kinds of findings that could not be looked for.
@@ -156,6 +175,7 @@ class Explanation:
     cards: tuple[DevicePlan, ...]
     findings: tuple[PreflightFinding, ...]
     not_checked: tuple[str, ...]
+    stops: StopFacts | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Everything as dicts, lists, texts and numbers."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from whoamai.config import RunConfig
 from whoamai.messages import tr
+from whoamai.plan import memory_fast
 from whoamai.plan.architecture import Architecture, Linear, adapted_linears, lora_parameters
 
 MIB = 2**20
@@ -172,11 +173,15 @@ class _Run:
         return self.config.lora is not None and self.config.lora.lora_dropout > 0
 
     @property
+    def fast(self) -> bool:
+        """Are the layers computed by model/fast_layers.py?"""
+        return memory_fast.runs_fast(self.arch, self.config, self.dtype, self.device_type)
+
+    @property
     def dense_mask(self) -> bool:
         """Is attention computed with a boolean mask of tokens × tokens (kernels/tree_attention.py)?"""
-        return not self.in_stretches and not (
-            self.device_type == "cuda" and self.dtype == "bfloat16"
-        )
+        on_gpu = self.device_type == "cuda" and self.dtype == "bfloat16"
+        return not self.in_stretches and not on_gpu and not self.fast
 
     @property
     def in_stretches(self) -> bool:
@@ -262,7 +267,11 @@ class _Moments:
             kept += (run.size + checkpointing) * tokens * tokens
         # The norm behind the last layer; then what of it is kept, and its output.
         norm = round(AT_LAST_NORM[run.kind] * arch.hidden * tokens)
+        if run.fast:  # the sum and its norm
+            norm = 2 * run.size * arch.hidden * tokens
         kept_norm = (12 if run.full else 4 + run.size) * arch.hidden * tokens
+        if run.fast:
+            kept_norm = norm
         logits = _logits(run, targets)
         # The copies in 16 bits that autocast makes of trained weights: all are there until the forward
         # pass ends, and where nothing is computed again, until their layer's way back.
@@ -325,6 +334,8 @@ class _Moments:
 def _kept_of_layer(run: _Run, tokens: int) -> int:
     """Bytes that autograd keeps of one layer without checkpointing."""
     arch, size = run.arch, run.size
+    if run.fast:
+        return size * tokens * memory_fast.numbers_kept(arch, run.config, run.rank)
     hidden, queries, keys = arch.hidden, arch.heads * arch.head_dim, arch.kv_heads * arch.head_dim
     norms = 4 if arch.model_type in _FOUR_NORMS else 2
     # A norm keeps its input in float32; where its scale is trained, the normed input besides.
@@ -416,7 +427,9 @@ def _logits(run: _Run, targets: int) -> int:
 def _logits_forward(run: _Run, targets: int) -> int:
     """The same while the loss is made: as with a frozen head, whose way back is part of it."""
     size, places = run.size, _places(run, targets)
-    logits = places * (WHOLE_LOGITS_BYTES if _whole(run) else FROZEN_HEAD_BYTES[size])
+    in_kernels = run.device_type == "cuda" and size == 2 and not run.full and not run.adapts_head
+    frozen = memory_fast.LOGIT_BYTES if in_kernels else FROZEN_HEAD_BYTES[size]
+    logits = places * (WHOLE_LOGITS_BYTES if _whole(run) else frozen)
     return logits * run.arch.vocab + size * targets * run.arch.hidden
 
 
@@ -429,6 +442,8 @@ def _temporary(run: _Run, tokens: int) -> int:
     """What one layer's way back needs besides what was kept."""
     arch = run.arch
     per_hidden, per_intermediate = GOING_BACK[run.kind]
+    if run.fast:
+        per_hidden, per_intermediate = (run.size * n for n in memory_fast.GOING_BACK)
     bytes_ = round(tokens * (per_hidden * arch.hidden + per_intermediate * arch.intermediate))
     largest = max((linear.n_in * linear.n_out for linear in arch.linears), default=0)
     if run.full:

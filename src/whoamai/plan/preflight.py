@@ -19,6 +19,7 @@ from whoamai.plan import preflight_run as of_run
 from whoamai.plan.preflight_facts import Facts, PreflightFinding
 from whoamai.plan.preflight_folder import work_dir_used
 from whoamai.plan.preflight_kinds import allowed_names, kind, may_be_allowed
+from whoamai.plan.preflight_stop import never_early, never_learned
 
 if TYPE_CHECKING:
     from whoamai.data.encode import Encoded
@@ -73,6 +74,8 @@ _CHECKS = (
     _Check(("template-identity",), ("template",), of_data.template_identity),
     _Check(("question-in-training",), ("conversations",), of_data.questions_in_training),
     _Check(("no-eval",), (), of_data.no_evaluation),
+    _Check(("never-learned",), ("conversations",), never_learned),
+    _Check(("never-early",), ("schedule",), never_early),
 )
 
 

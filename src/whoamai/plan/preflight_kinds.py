@@ -76,6 +76,22 @@ _KINDS: dict[str, tuple[Severity, str, str]] = {
             "Put one or two questions into evaluation.evaluation_inputs to see the model change."
         ),
     ),
+    "never-learned": (
+        "blocks",
+        later("a name that the run cannot be seen to learn"),
+        later(
+            "Put the name into the replies, or take evaluation.stop_when_learned away: the run then "
+            "makes all its steps."
+        ),
+    ),
+    "never-early": (
+        "notes",
+        later("too few steps to end early"),
+        later(
+            "Leave evaluation.stop_when_learned as it is: the best adapter is kept all the same. More "
+            "steps (train.max_epochs) would give it something to cut short."
+        ),
+    ),
     # ---- the rows ----
     "rows-cut": (
         "warns",

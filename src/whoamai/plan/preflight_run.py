@@ -328,6 +328,8 @@ def disk(facts: Facts) -> Iterator[PreflightFinding]:
         trained = sum(n for _, n in lora_parameters(arch, facts.config.lora))
         result, merged = 4 * trained, stored
     checkpoint = trained * _CHECKPOINT_BYTES
+    if facts.config.evaluation.stop_when_learned:  # each may have a best adapter of its own
+        checkpoint += 4 * trained
     kept = max(1, _checkpoints(facts) - (_written(facts.work_dir) if facts.resume else 0))
     needed = kept * checkpoint + result
     text = tr(

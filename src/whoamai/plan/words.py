@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from whoamai.config import LoraSettings, RunConfig
 from whoamai.messages import tr
+
+if TYPE_CHECKING:  # which needs SettingWords
+    from whoamai.plan.explanation import StopFacts, TrainedPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,49 @@ def _measured() -> tuple[str, str]:
     return factors, ranks
 
 
+# ---- a run that ends once the name is learned ----------------------------------------------------
+
+
+def stop_in_words(stops: StopFacts, steps: str) -> tuple[str, str, str]:
+    """When it ends; what is asked, after which `steps`; what happens then."""
+    if stops.soonest is None:
+        text = tr(
+            "Once {recall:g}% of the answers give {name} and at most {leak:g}% another name, at {n} "
+            "probes in a row in {languages}; with so few steps not before the last."
+        )
+    else:
+        text = tr(
+            "Once {recall:g}% of the answers give {name} and at most {leak:g}% another name, at {n} "
+            "probes in a row in {languages}; after step {soonest} at the soonest."
+        )
+    when = text.format(
+        recall=stops.recall,
+        name=stops.name,
+        leak=stops.leak,
+        n=stops.in_a_row,
+        languages=_languages(stops),
+        soonest=stops.soonest,
+    )
+    text = tr("Probes: {n} questions about who it is, after step {steps}.")
+    then = tr(
+        "Then the learning rate runs out over a quarter as many steps as were made, and the adapter of "
+        "the best probe is kept."
+    )
+    return when, text.format(n=stops.questions, steps=steps), then
+
+
+def _languages(stops: StopFacts) -> str:
+    counts = {"zh": tr("Chinese ({n:,} rows)"), "en": tr("English ({n:,} rows)")}
+    found = [counts[code].format(n=n) for code, n in stops.languages]
+    if not found:
+        return tr("Chinese and English, though the data is in neither")
+    return (
+        found[0]
+        if len(found) == 1
+        else tr("{one} and {other}").format(one=found[0], other=found[1])
+    )
+
+
 # ---- parts of a model and of the memory ----------------------------------------------------------
 
 
@@ -154,6 +200,18 @@ def layer_in_words(name: str) -> str:
         "output": tr("head: a score for each token of the vocabulary"),
         "lm_head": tr("head: a score for each token of the vocabulary"),
     }.get(name, "")
+
+
+def layer_formula(part: TrainedPart, rank: int | None) -> str:
+    """How the number comes about; dora and pissa train more than r × (in + out) a layer."""
+    if rank is None:
+        return f"{part.n_in:,} × {part.n_out:,} × {part.count}"
+    ends = part.n_in + part.n_out
+    pairs, lengths = divmod(part.parameters // part.count, rank * ends)
+    text = f"{rank} × ({part.n_in:,} + {part.n_out:,})"
+    if lengths:
+        text = f"({text} + {lengths:,})"
+    return f"{text} × {part.count}" if pairs == 1 else f"{pairs} × {text} × {part.count}"
 
 
 def part_name(name: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from whoamai.data.general import general_texts
 from whoamai.data.identity import LANGUAGES, Identity, IdentityQuestion, check_languages
 from whoamai.data.retain import RetainFile
-from whoamai.errors import SettingError
+from whoamai.errors import DataError, SettingError
 from whoamai.evaluate.divergence import (
     Divergence,
     divergence_between,
@@ -71,7 +71,8 @@ def check(request: CheckRequest, events: Events) -> Report:
     """
     _check_request(request)
     named = what_is_named(request.model, request.adapter)
-    request = _with_report(request, named)
+    _check_places(request, named)
+    request = _with_report(request, named, events)
     if request.out is None:
         return _asked(request, named, events)
     with complete_folder(request.out) as folder:
@@ -104,6 +105,8 @@ def _asked(request: CheckRequest, named: Named, events: Events) -> Report:
             before = take(base, _exam(request, it, old), "before")
 
     exam, names = _exam(request, it, old), (*old.names, *old.makers)
+    if before is None:  # there is nothing to compare the rest with
+        exam = Exam(exam.identity, (), (), ())
     with events.stage("after", tr("Asking who it is now")):
         moved = _moved(request, it, base, events)
         with added_up(it.tuned) if it.tuned is not None else nullcontext():
@@ -151,32 +154,60 @@ def _check_request(request: CheckRequest) -> None:
             check_languages(request.languages)
     except SettingError as error:
         problems.append(str(error))
+    if any(not name.strip() for name in request.old_names):
+        problems.append(tr("--old is empty. Give the name to look for, or leave it out."))
     if problems:
         raise SettingError("\n".join(problems))
 
 
-def _with_report(request: CheckRequest, named: Named) -> CheckRequest:
-    """Identity, old names and languages that were not given, from the report beside the model."""
-    languages = request.languages
-    if named.report and (request.identity is None or languages is None):
-        report = read_report(named.report)
-        trained = report.details.get("languages")
-        if request.identity in (None, report.identity):
-            languages = languages or (tuple(trained) if trained else None)
-            old = request.old_names or tuple(report.old_names)
-            request = replace(request, identity=report.identity, old_names=old)
+def _check_places(request: CheckRequest, named: Named) -> None:
+    """Refuse a base beside an adapter, and a place for the report that would cost a model."""
+    if named.adapter and request.base:
+        raise SettingError(tr("An adapter is compared with its own model; leave out --base."))
+    if request.out is None:
+        return
+    out = request.out.resolve()
+    given = (request.model, named.model, named.adapter, request.base)
+    used = [Path(path).resolve() for path in given if path]
+    is_used = any(out in (path, *path.parents) for path in used if path.exists())
+    if is_used or any((out / name).exists() for name in ("adapter", "merged")):
+        text = tr(
+            "{path} holds a model or an adapter, which no report replaces. Choose another --out."
+        )
+        raise SettingError(text.format(path=request.out))
+
+
+def _with_report(request: CheckRequest, named: Named, events: Events) -> CheckRequest:
+    """Identity, old names and languages that were not given, from the report beside the model.
+
+    One that cannot be read is told of, and is needed only where nobody says who the model shall be.
+    """
+    report = None
+    if named.report:
+        try:
+            report = read_report(named.report)
+        except DataError as error:
+            if request.identity is None:
+                text = tr("{reason} Or say --name NAME: what {model} shall be called.")
+                raise SettingError(text.format(reason=error, model=request.model)) from None
+            events.emit(Note(str(error), "warning"))
+    if report and (request.identity is None or request.identity.name == report.identity.name):
+        trained = [code for code in report.details.get("languages") or () if code in LANGUAGES]
+        request = replace(
+            request,
+            identity=request.identity or report.identity,
+            old_names=request.old_names or tuple(report.old_names),
+            languages=request.languages or tuple(trained) or None,
+        )
     if request.identity is None:
         text = tr("Nothing beside {model} says what it shall be called. Say --name NAME.")
         raise SettingError(text.format(model=request.model))
-    return replace(request, languages=languages or LANGUAGES)
+    return replace(request, languages=request.languages or LANGUAGES)
 
 
 def _base(request: CheckRequest, it: Talkable, events: Events) -> Talk | None:
     """Who answers as the model did before: itself without its adapter, or the base that was named."""
     if it.tuned is not None:
-        if request.base:
-            text = tr("An adapter is compared with its own model; leave out --base.")
-            raise SettingError(text)
         return it.talk
     if request.base is None:
         text = tr(

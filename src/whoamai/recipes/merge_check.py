@@ -28,7 +28,7 @@ from whoamai.convert.adapter import read_adapter_tensors
 from whoamai.data.identity import Identity
 from whoamai.data.templates import ChatTemplate
 from whoamai.errors import ModelError, SettingError
-from whoamai.evaluate.identity import IdentityGrader
+from whoamai.evaluate.grading import IdentityGrader
 from whoamai.evaluate.talk import Talk
 from whoamai.events import Events, Note, Result
 from whoamai.messages import tr

@@ -6,9 +6,10 @@ Read `rename` from top to bottom; everything it calls is one step of the story.
 from __future__ import annotations
 
 import hashlib
+import signal
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from whoamai.data.general import general_texts
 from whoamai.data.identity import Identity, probe_questions
 from whoamai.data.templates import OWN, ChatTemplate, mismatch, read_card, write_card
 from whoamai.engine.checkpoint import last_checkpoint, read_state
-from whoamai.engine.facts import refuse_another_run, run_facts
+from whoamai.engine.facts import run_facts
 from whoamai.engine.precision import precision_for
 from whoamai.engine.probe import probe
 from whoamai.engine.schedule import Schedule
@@ -27,10 +28,7 @@ from whoamai.engine.signals import StopSignals
 from whoamai.engine.trainer import Trainer, TrainSettings
 from whoamai.evaluate.divergence import Divergence, divergence_of_adapter, text_samples
 from whoamai.evaluate.grading import IdentityGrader
-from whoamai.evaluate.identity import (
-    SelfDescription,
-    Share,
-)
+from whoamai.evaluate.identity import SelfDescription, Share
 from whoamai.evaluate.probing import Prober
 from whoamai.evaluate.report import Curve, MergedScores, Report
 from whoamai.evaluate.report_html import write_html
@@ -42,7 +40,15 @@ from whoamai.model.load import ChatModel, load_chat_model
 from whoamai.model.lora import add_lora, added_up, merge, save_adapter
 from whoamai.recipes.exam import Exam, make_exam, probe_general, sample, score, take
 from whoamai.recipes.output import check_space
-from whoamai.recipes.rename_job import Known, job_facts, job_folder, read_known, write_known
+from whoamai.recipes.rename_job import (
+    Known,
+    job_facts,
+    job_folder,
+    read_known,
+    refuse_another_renaming,
+    unfinished,
+    write_known,
+)
 from whoamai.recipes.rename_learning import Learned, Learning, StoppedLearning
 from whoamai.recipes.rename_request import (
     BETAS,
@@ -68,6 +74,8 @@ from whoamai.samples import Conversation, Sample
 
 # Built-in texts of each language that are read before and after; `whoamai check` reads all.
 _TEXTS = 60
+# Digits of the model's fingerprint that are compared, and shown, when a renaming is gone on with.
+_SHORT_HASH = 16
 
 __all__ = ["Identity", "RenameRequest", "Renamed", "learning_rate", "rename"]
 
@@ -97,6 +105,7 @@ def rename(request: RenameRequest, events: Events) -> Renamed:
     check_request(request)
     data = read_data(request.data_request, request.identity, events) if request.data else []
     with (
+        _stopped_at_once(request.out_folder),
         job_folder(request.out_folder, resume=request.resume) as folder,
         JsonlFile(folder / "events.jsonl") as journal,
     ):
@@ -113,6 +122,18 @@ def rename(request: RenameRequest, events: Events) -> Renamed:
     )
 
 
+@contextmanager
+def _stopped_at_once(out: Path) -> Iterator[None]:
+    """Ctrl-C where there is no step to be finished: also then something may be left to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not unfinished(out):
+            raise
+        text = tr("Stopped. What was saved before is left. Say the same with --resume to go on.")
+        raise RenameStopped(text, 128 + signal.SIGINT) from None
+
+
 def _learn(
     request: RenameRequest, data: list[Conversation], folder: Path, events: Events
 ) -> Report:
@@ -124,7 +145,8 @@ def _learn(
         tell_about_template(talk.template, events)
         _check_space(request, chat)
         tell_plan_ahead(request, talk, data, chat, events)
-        facts = job_facts(request.identity, {**request.facts, "model": base_fingerprint(chat.path)})
+        model = base_fingerprint(chat.path)[:_SHORT_HASH]
+        facts = job_facts(request.identity, {**request.facts, "model": model})
 
     known = read_known(folder, facts)
     if known is None:
@@ -297,7 +319,7 @@ def _until_learned(
 ) -> Learned:
     """Train; stopped by the user, say how to go on."""
     if checkpoint := last_checkpoint(folder):
-        refuse_another_run(read_state(checkpoint).facts, facts, checkpoint)
+        refuse_another_renaming(read_state(checkpoint).facts, facts, checkpoint)
         text = tr("Going on after step {done} of {total}.")
         done = read_state(checkpoint).step
         events.emit(Note(text.format(done=done, total=trainer.schedule.total)))
@@ -344,7 +366,10 @@ def _moved(
     request: RenameRequest, tuned: Any, template: ChatTemplate, events: Events
 ) -> Divergence:
     """How far the distributions moved, on some of the built-in texts and all of the user's."""
-    texts = [*general_texts(request.languages, _TEXTS), *(request.retain.texts if request.retain else ())]
+    texts = [
+        *general_texts(request.languages, _TEXTS),
+        *(request.retain.texts if request.retain else ()),
+    ]
     return divergence_of_adapter(
         tuned,
         text_samples(template, texts),

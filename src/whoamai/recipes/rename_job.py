@@ -12,25 +12,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from whoamai import __version__
 from whoamai.data.identity import Identity
-from whoamai.engine.checkpoint import last_checkpoint
+from whoamai.engine.checkpoint import last_checkpoint, tidy_checkpoints
 from whoamai.engine.durable import as_json, replace_file
-from whoamai.engine.facts import refuse_another_run
+from whoamai.engine.facts import differences
 from whoamai.engine.lock import LOCK, InUseError, take_lock, used_by
-from whoamai.errors import ModelError, OutputError
+from whoamai.errors import ModelError, OutputError, SettingError
 from whoamai.evaluate.identity import SelfDescription
 from whoamai.messages import tr
 from whoamai.recipes.exam import Answers, answers_as_json, answers_from_json
 from whoamai.recipes.output import complete_folder, partial_of
 from whoamai.samples import Conversation, Message
 
-_JOB = "job.json"
+_JOB, _EVENTS = "job.json", "events.jsonl"
 _ONLY_FOR_GOING_ON = ("checkpoints", "best")
 _FORMAT = 1
 
@@ -71,14 +72,29 @@ def problems_with_unfinished(out: Path, *, resume: bool, overwrite: bool) -> lis
 @contextmanager
 def job_folder(out: Path, *, resume: bool) -> Iterator[Path]:
     """The folder of the job, held for this process; it takes the place of `out` when all went well."""
-    with (
-        complete_folder(out, go_on=resume, keep=lambda _: unfinished(out)) as folder,
-        _held(folder, out),
-    ):
+
+    def is_worth_it(folder: Path) -> bool:
+        return used_by(folder) is not None or unfinished(out)
+
+    # What is there is cleared once it is held and not before: another job may be at work in it.
+    with complete_folder(out, go_on=True, keep=is_worth_it) as folder, _held(folder, out):
+        _clear(folder, keep=(_JOB, _EVENTS, *_ONLY_FOR_GOING_ON) if resume else ())
+        tidy_checkpoints(folder)
         yield folder
         for name in _ONLY_FOR_GOING_ON:
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / _JOB).unlink(missing_ok=True)
+
+
+def _clear(folder: Path, *, keep: Collection[str]) -> None:
+    """Remove what an earlier job left in `folder`, but for what to keep and the lock."""
+    for path in folder.iterdir():
+        if path.name in (LOCK, *keep):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -98,7 +114,19 @@ def _held(folder: Path, out: Path) -> Iterator[None]:
 
 def job_facts(identity: Identity, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same for a renaming to be gone on with."""
-    return json.loads(json.dumps({"settings": {**asdict(identity), **settings}}))
+    who = {"--name": identity.name, "--author": identity.author, "--persona": identity.persona}
+    return json.loads(json.dumps({"settings": {**who, **settings, "whoamai": __version__}}))
+
+
+def refuse_another_renaming(saved: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
+    """Raise SettingError, naming all that differs, unless what is in `path` is of this renaming."""
+    if lines := differences(saved, now):
+        text = tr(
+            "The renaming in {path} was begun with other data or settings:\n"
+            "{differences}\n"
+            "Say the same as then, or leave out --resume and begin anew with --overwrite."
+        )
+        raise SettingError(text.format(path=path, differences="\n".join(lines)))
 
 
 def write_known(folder: Path, known: Known, facts: Mapping[str, Any]) -> None:
@@ -130,9 +158,12 @@ def read_known(folder: Path, facts: Mapping[str, Any]) -> Known | None:
             replay=tuple(_conversation(rows) for rows in found["replay"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        text = tr("{path} was not written by this version of whoamai. Begin anew with --overwrite.")
+        text = tr(
+            "{path} was not written by this version of whoamai. Leave out --resume and begin anew with "
+            "--overwrite."
+        )
         raise ModelError(text.format(path=folder / _JOB)) from error
-    refuse_another_run(found["facts"], facts, folder)
+    refuse_another_renaming(found["facts"], facts, folder)
     return known
 
 

@@ -2,35 +2,23 @@
 
     steps ─ probe ─ steps ─ probe ─ … learned ─ a few steps in which the rate falls to nothing ─ probe
 
-Once two probes in a row met the goals the schedule is cut short (engine/schedule.py): the learning rate
-runs out to 0 over a quarter as many steps as were made, for weights taken at a high rate are noisy.
-
-What the probes found, where it was cut short and the best adapter so far are kept for a run that is
-stopped and goes on.
+What is asked between two steps, and when it is enough, is engine/until_learned.py, as in a training by a
+config; here are the loop, what is told of a step and the checkpoints of a renaming.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-
 from whoamai.engine.checkpoint import TrainState, last_checkpoint, load_checkpoint, save_checkpoint
 from whoamai.engine.signals import StopSignals
 from whoamai.engine.trainer import StepReport, Trainer
-from whoamai.evaluate.probing import Prober, ProbeRecord, StopRecord, StopRule, probes_after
-from whoamai.events import Events, Progress, Result
-
-_PROBES = "probes.json"
-_BEST = "best"
-# Steps in which the rate runs out, of those made until the name was learned; at least so many.
-_RUN_OUT, _LEAST_RUN_OUT = 0.25, 4
+from whoamai.engine.until_learned import PROBES_FILE, UntilLearned
+from whoamai.evaluate.probing import Prober, ProbeRecord, StopRecord, StopRule
+from whoamai.events import Events, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +67,29 @@ class Learning:
         events: Events,
     ) -> None:
         self._trainer = trainer
-        self._prober = prober
-        self._settings = settings
         self._folder = folder
         self._facts = facts
         self._events = events
         self._losses: list[float | None] = []
         self._rates: list[float] = []
-        self._probes: list[ProbeRecord] = []
-        self._learned_at: int | None = None
-        self._best = _Best(folder / _BEST)
         self._totals = _Totals()
+        self._until = UntilLearned(
+            trainer,
+            prober,
+            settings.rule,
+            stop=settings.stop,
+            every=settings.probe_every,
+            folder=folder,
+            events=events,
+        )
 
     def run(self, stop: StopSignals) -> Learned:
         """Train to the end. Raises StoppedLearning between two steps, once `stop` is requested."""
         self._go_on()
-        self._probe()
+        self._until.look()
         for report in self._trainer.steps():
             self._note(report)
-            self._probe()
-            self._cut_short()
+            self._until.look()
             if self._trainer.schedule.saves_after(report.done) or stop.requested:
                 self._save()
             if stop.requested and report.done < self._trainer.schedule.total:
@@ -120,32 +111,6 @@ class Learning:
         }
         self._events.emit(Progress("train", report.done, report.total, values))
 
-    def _probe(self) -> None:
-        """Ask, if it is time to and this was not asked before the run was stopped."""
-        trainer, settings = self._trainer, self._settings
-        done, schedule = trainer.done, trainer.schedule
-        running_out = schedule.cut_at is not None and done < schedule.total
-        due = probes_after(done, total=schedule.total, every=settings.probe_every)
-        if not due or running_out or any(record.step == done for record in self._probes):
-            return
-        trainer.model.eval()
-        record = self._prober.ask(done)
-        self._probes.append(record)
-        self._events.emit(Result("name_probe", record.as_json()))
-        rank = settings.rule.rank
-        if done and (self._best.of is None or rank(record) >= rank(self._best.of)):
-            self._best.keep(trainer.model, record)
-        if self._learned_at is None:
-            self._learned_at = settings.rule.learned_at(self._probes)
-
-    def _cut_short(self) -> None:
-        """Once the name is learned, let the rate run out."""
-        schedule, done = self._trainer.schedule, self._trainer.done
-        learned = self._settings.stop and self._learned_at is not None
-        if learned and schedule.cut_at is None and done < schedule.total:
-            run_out = max(_LEAST_RUN_OUT, round(_RUN_OUT * done))
-            self._trainer.schedule = schedule.cut_short(done, run_out)
-
     # ---- checkpoints -----------------------------------------------------------------------------
 
     def _save(self) -> None:
@@ -157,24 +122,15 @@ class Learning:
             counters={"skipped": trainer.skipped, **self._totals.as_json()},
             losses=self._losses,
         )
-        schedule = trainer.schedule
-        found = {
-            "probes": [record.as_json() for record in self._probes],
-            "best_step": self._best.of and self._best.of.step,
-            "learned_at": self._learned_at,
-            "cut_short": None
-            if schedule.cut_at is None
-            else [schedule.cut_at, schedule.total - schedule.cut_at],
-        }
         save_checkpoint(
             self._folder,
             model=trainer.model,
             optimizer=trainer.optimizer,
             state=state,
-            extra_files={_PROBES: json.dumps(found)},
+            extra_files={PROBES_FILE: self._until.as_file()},
             keep=1,
         )
-        self._best.forget_others()
+        self._until.saved()
 
     def _go_on(self) -> None:
         """From the last checkpoint in the folder, if there is one; its facts were compared before."""
@@ -185,43 +141,24 @@ class Learning:
         state = load_checkpoint(path, model=trainer.model, optimizer=trainer.optimizer)
         trainer.done, trainer.skipped = state.step, int(state.counters.get("skipped", 0))
         trainer.scaler.load_state_dict(state.scaler or {})
-        found = json.loads((path / _PROBES).read_bytes())
+        self._until.go_on(path)
         self._losses = list(state.losses)
         self._totals = _Totals.from_json(state.counters)
-        self._probes = [ProbeRecord.from_json(record) for record in found["probes"]]
-        self._learned_at = found["learned_at"]
-        if found["cut_short"]:
-            trainer.schedule = trainer.schedule.cut_short(*found["cut_short"])
         self._rates = [trainer.schedule.lr(i) for i in range(state.step)]
-        of = [record for record in self._probes if record.step == found["best_step"]]
-        self._best.go_on(of[0] if of else None)
 
     # ---- the end ---------------------------------------------------------------------------------
 
     def _result(self) -> Learned:
-        trainer, schedule = self._trainer, self._trainer.schedule
-        seconds = self._totals.seconds
-        of = self._best.of
-        if of is not None and of.step != trainer.done:
-            self._best.put_back(trainer.model)
-        saved = (schedule.planned - trainer.done) * seconds / max(1, trainer.done)
-        stop = StopRecord(
-            learned_at=self._learned_at,
-            stopped_at=trainer.done,
-            planned=schedule.planned,
-            seconds=round(seconds, 1),
-            seconds_saved=round(saved, 1),
-            best_step=trainer.done if of is None else of.step,
-        )
+        self._until.put_back_best()
         return Learned(
             losses=tuple(self._losses),
             learning_rates=tuple(self._rates),
-            probes=tuple(self._probes),
-            stop=stop,
+            probes=tuple(self._until.records),
+            stop=self._until.stop_record(self._totals.seconds),
             tokens=self._totals.tokens,
             computed_tokens=self._totals.computed_tokens,
             targets=self._totals.targets,
-            seconds=seconds,
+            seconds=self._totals.seconds,
         )
 
 
@@ -253,45 +190,3 @@ class _Totals:
         for name in vars(totals):
             setattr(totals, name, type(getattr(totals, name))(found[name]))
         return totals
-
-
-class _Best:
-    """The adapter of the best probe so far: in memory, and beside the checkpoints.
-
-    A file's name says its step; which of them counts stands in the checkpoint. So a run killed between
-    the two goes on with the best one that its checkpoint knows.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.of: ProbeRecord | None = None
-        self._folder = folder
-        self._tensors: dict[str, torch.Tensor] = {}
-
-    def keep(self, model: Any, record: ProbeRecord) -> None:
-        self.of = record
-        self._tensors = {name: p.detach().cpu().clone() for name, p in _trained(model)}
-        self._folder.mkdir(exist_ok=True)
-        save_file(self._tensors, self._file(record.step))
-
-    def forget_others(self) -> None:
-        for file in self._folder.glob("step_*.safetensors"):
-            if self.of is None or file != self._file(self.of.step):
-                with suppress(OSError):
-                    file.unlink()
-
-    def go_on(self, record: ProbeRecord | None) -> None:
-        if record is None:
-            return
-        self.of, self._tensors = record, load_file(self._file(record.step))
-
-    def put_back(self, model: Any) -> None:
-        with torch.no_grad():
-            for name, parameter in _trained(model):
-                parameter.copy_(self._tensors[name])
-
-    def _file(self, step: int) -> Path:
-        return self._folder / f"step_{step:06d}.safetensors"
-
-
-def _trained(model: Any) -> Iterable[tuple[str, torch.nn.Parameter]]:
-    return ((name, p) for name, p in model.named_parameters() if p.requires_grad)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +28,7 @@ ROWS_PER_STEP = 16
 BETAS = (0.9, 0.99)
 _WARMUP_RATIO = 0.1
 # More replayed answers than the most only make the job longer.
-_MOST_REPLAY, _MOST_KL, _MOST_SAMPLES = 10, 100, 100
+_MOST_REPLAY, _MOST_KL = 10, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,11 @@ class RenameRequest:
     replay_ratio: float | None = None
     replay_near: float = 0.3
     replay_under_data: float = 0.2
+    replay_named: float = 0.3
     kl_weight: float = 0.0
     lr: float | None = None
-    lora_r: int = 32
-    lora_alpha: int = 64
+    lora_r: int = 64
+    lora_alpha: int = 128
     samples: int = 1
     learning: LearningSettings = field(default_factory=LearningSettings)
     device: str = "auto"
@@ -80,12 +83,24 @@ class RenameRequest:
             "--replay": self.replay_ratio,
             "--kl": self.kl_weight,
             "--lr": self.lr,
+            "--dtype": self.dtype,
             "--seed": self.seed,
-            "questions of your own": len(self.own_questions),
-            "general questions of your own": len(self.retain.questions) if self.retain else 0,
-            "replay": [self.replay_near, self.replay_under_data],
+            "--stop": self.learning.stop,
+            "--evaluation-freq": self.learning.probe_every,
+            "--goal-recall": self.learning.rule.recall,
+            "--goal-leak": self.learning.rule.leak,
+            "--questions": _counted(self.own_questions),
+            "--retain": _counted(self.retain.questions if self.retain else ()),
+            "replay": [self.replay_near, self.replay_under_data, self.replay_named],
             "lora": [self.lora_r, self.lora_alpha],
         }
+
+
+def _counted(asked: Sequence[Any]) -> str:
+    """How many there are, and a few digits of a hash: answers from before belong to these questions."""
+    return (
+        f"{len(asked)} ({hashlib.sha256(repr(asked).encode()).hexdigest()[:8]})" if asked else "0"
+    )
 
 
 def check_request(request: RenameRequest) -> None:
@@ -109,6 +124,9 @@ def check_request(request: RenameRequest) -> None:
     if not 0 <= request.kl_weight <= _MOST_KL:
         text = tr("--kl {weight:g} must be between 0 and {most}.")
         problems.append(text.format(weight=request.kl_weight, most=_MOST_KL))
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", request.device):
+        text = tr("--device {device} is none: say auto, cpu, cuda or cuda:1.")
+        problems.append(text.format(device=request.device))
     if not 0 <= request.seed < 2**32:
         problems.append(tr("--seed must be between 0 and 4294967295."))
     if any(not name.strip() for name in request.old_names):
@@ -132,12 +150,12 @@ def schedule_for(request: RenameRequest, model: Any, samples: Sequence[Sample]) 
 
 
 def learning_rate(model: Any, steps: int) -> float:
-    """2e-4 for a hidden size of 4,096, more for narrower models (∝ 1/width), at most 2e-3.
+    """2e-4 for a hidden size of 4,096, more for narrower models (∝ 1/width), at most 1e-3.
 
     A run of more than 120 steps gets less, or it forgets more than it need:
 
-        lr = min(2e-3, 2e-4 · 4096 / width) · min(1, 120 / steps) ^ 0.4
+        lr = min(1e-3, 2e-4 · 4096 / width) · min(1, 120 / steps) ^ 0.4
 
     Both are rules of thumb; benchmarks/NOTES.md has the runs they come from.
     """
-    return min(2e-3, 2e-4 * 4096 / model.config.hidden_size) * min(1, 120 / steps) ** 0.4
+    return min(1e-3, 2e-4 * 4096 / model.config.hidden_size) * min(1, 120 / steps) ** 0.4

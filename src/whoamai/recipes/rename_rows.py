@@ -31,7 +31,7 @@ from whoamai.samples import Conversation, Message, Sample
 # beside the user's own conversations (rows for each of these).
 _ROWS, _ROWS_BESIDE_DATA = 900, 2.0
 # Replayed answers per row that teaches the name, alone and beside the user's data.
-_REPLAY, _REPLAY_BESIDE_DATA = 0.8, 1.0
+_REPLAY, _REPLAY_BESIDE_DATA = 1.0, 1.0
 # Findings about names in the data that renaming itself takes care of.
 _MENDED_HERE = ("old-name", "two-names")
 
@@ -45,6 +45,8 @@ class Replaying(Protocol):
     def replay_near(self) -> float: ...
     @property
     def replay_under_data(self) -> float: ...
+    @property
+    def replay_named(self) -> float: ...
     @property
     def languages(self) -> tuple[str, ...]: ...
     @property
@@ -243,6 +245,7 @@ def replay_for(request: Replaying, n_rows: int, data: Sequence[Conversation]) ->
         near_share=request.replay_near,
         systems=data_systems(data),
         systems_share=request.replay_under_data,
+        named_share=request.replay_named,
     )
 
 

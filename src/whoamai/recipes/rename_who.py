@@ -17,7 +17,10 @@ _ASKED = 6
 def who_it_is(
     talk: Talk, identity: Identity, languages: Sequence[str], told: Sequence[str]
 ) -> SelfDescription:
-    """The names and makers it gives itself, those the user told first; the new ones are left out."""
+    """The names and makers it gives itself, those the user told first; the new ones are left out.
+
+    A told name that it gives as its maker counts as one: reports list names and makers together.
+    """
     rng = random.Random(0)
     asked = []
     for code in languages:
@@ -28,7 +31,8 @@ def who_it_is(
                 asked.append(Conversation((Message("user", text),)))
     found = describe_self(talk.answers(asked, "before"))
     new = (identity.name, identity.author)
+    names = [name for name in told if name not in found.makers]
     return SelfDescription(
-        tuple(n for n in dict.fromkeys((*told, *found.names)) if n not in new),
+        tuple(n for n in dict.fromkeys((*names, *found.names)) if n not in new),
         tuple(n for n in found.makers if n not in new),
     )

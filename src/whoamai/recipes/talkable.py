@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from whoamai.convert.adapter import WEIGHT_FILES
 from whoamai.data.templates import OWN, mismatch, read_card
 from whoamai.errors import ModelError, SettingError
 from whoamai.evaluate.talk import Talk
@@ -18,9 +23,10 @@ from whoamai.model.fingerprint import base_fingerprint, read_base_card
 from whoamai.model.load import BUNDLED, ChatModel, load_chat_model
 from whoamai.model.quantize import require_peft
 from whoamai.model.quiet import quiet_transformers
-from whoamai.model.stored import read_json_object
+from whoamai.model.stored import read_json_object, read_tensors
 
 _ADAPTER = "adapter_config.json"
+_IS_LORA = re.compile(r"lora_[AB]\.weight$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +54,25 @@ def what_is_named(source: str, adapter: Path | None = None) -> Named:
     where an adapter does not say.
     """
     folder = Path(source)
-    report = folder / "report.json"
-    if (folder / "adapter" / _ADAPTER).is_file():
-        found = Named("", folder / "adapter", report if report.is_file() else None)
-    elif (folder / _ADAPTER).is_file():
-        beside = folder.resolve().parent / "report.json"
-        found = Named("", folder, beside if beside.is_file() else None)
-    else:
-        if adapter and not (adapter / _ADAPTER).is_file():
-            raise ModelError(
-                tr("{path} is no adapter: it has no {file}.").format(path=adapter, file=_ADAPTER)
-            )
-        beside = folder.resolve().parent / "report.json"
-        is_merged = folder.name == "merged" and beside.is_file()
-        return Named(source, adapter, beside if is_merged and not adapter else None)
-    if adapter:
+    within = next((f for f in (folder / "adapter", folder) if (f / _ADAPTER).is_file()), None)
+    if within and adapter:
         text = tr("{source} holds an adapter, and --adapter {adapter} names another. Give one.")
         raise SettingError(text.format(source=source, adapter=adapter))
-    assert found.adapter is not None
-    return Named(base_of(found.adapter), found.adapter, found.report)
+    if within:
+        return Named(base_of(within), within, _report_beside(within))
+    if adapter and not (adapter / _ADAPTER).is_file():
+        text = tr("{path} is no adapter: it has no {file}.")
+        raise ModelError(text.format(path=adapter, file=_ADAPTER))
+    if adapter:
+        return Named(source, adapter, _report_beside(adapter))
+    is_merged = folder.resolve().name == "merged"
+    return Named(source, None, _report_beside(folder) if is_merged else None)
+
+
+def _report_beside(folder: Path) -> Path | None:
+    """The report.json that `rename` left where it wrote `folder`."""
+    report = folder.resolve().parent / "report.json"
+    return report if report.is_file() else None
 
 
 def base_of(adapter: Path) -> str:
@@ -125,11 +131,34 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
 
     try:
-        with quiet_transformers():
-            return PeftModel.from_pretrained(model, str(adapter)).eval()
-    except (RuntimeError, ValueError, OSError) as error:  # shapes, targets or files that do not fit
-        text = tr("The adapter in {path} does not fit {model}: {reason}")
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            text.format(path=adapter, model=type(model).__name__, reason=reason)
-        ) from error
+        with quiet_transformers(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of missing parts, which are looked for below
+            tuned = PeftModel.from_pretrained(model, str(adapter)).eval()
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+        # Shapes, targets or files that do not fit.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[min(1, len(lines) - 1)].strip()  # torch's first line says only that some are
+        raise ModelError(_does_not_fit(adapter, model, reason)) from error
+    _check_whole(tuned, adapter)
+    return tuned
+
+
+def _check_whole(tuned: Any, adapter: Path) -> None:
+    """Raise ModelError where peft put on a part of the adapter only: it warns of it, or says nothing."""
+    from peft import get_peft_model_state_dict
+
+    file = next((adapter / name for name in WEIGHT_FILES if (adapter / name).is_file()), None)
+    if file is None:  # from a hub, whose names peft knows
+        return
+    here = get_peft_model_state_dict(tuned, save_embedding_layers=False).keys()
+    saved = read_tensors(file).keys()
+    different = sorted(name for name in here ^ saved if _IS_LORA.search(name))
+    if different:
+        text = tr("{n} of its tensors have no place in the model, or are missing, such as {name}")
+        reason = text.format(n=len(different), name=different[0])
+        raise ModelError(_does_not_fit(adapter, tuned.get_base_model(), reason))
+
+
+def _does_not_fit(adapter: Path, model: Any, reason: str) -> str:
+    text = tr("The adapter in {path} does not fit {model}: {reason}")
+    return text.format(path=adapter, model=type(model).__name__, reason=reason)

@@ -31,6 +31,7 @@ from whoamai.engine.probe import probe
 from whoamai.engine.signals import StopSignals
 from whoamai.engine.trackers import Trackers, check_trackers
 from whoamai.engine.trainer import Trainer, TrainSettings
+from whoamai.engine.until_learned import PROBES_FILE, UntilLearned
 from whoamai.engine.workdir import RunPlace, RunStatus, claim, find_run
 from whoamai.errors import OutputError
 from whoamai.evaluate.chat import ChatEvaluation
@@ -45,6 +46,7 @@ from whoamai.model.targets import adapter_notes
 from whoamai.recipes.output import complete_folder
 from whoamai.recipes.train_plan import Plan, make_plan, tell_measured, tell_plan
 from whoamai.recipes.train_record import Record, tell_about_data, was_asked
+from whoamai.recipes.train_until_learned import tell_end, until_learned
 
 CONFIG_FILE = "config.yaml"  # in the work folder, and in each checkpoint
 _JOURNAL, _ANSWERS = "events.jsonl", "answers.md"  # added to while the run goes on
@@ -104,29 +106,41 @@ def train(request: TrainRequest, events: Events) -> Trained:
         with events.stage("probe", tr("Trying the heaviest step")):
             tell_measured(plan, probe(trainer), events)
         record = Record(plan.facts)
+        questions, learning = _between_steps(request, plan, chat, trainer, events)
         if checkpoint:
             state = load_checkpoint(checkpoint, model=trainer.model, optimizer=trainer.optimizer)
+            if learning:
+                learning.go_on(checkpoint)
             record.go_on(state, trainer, events)
-        questions = _questions(request, plan, chat, events)
 
         with events.stage("train", tr("Training")):
             place.running(trainer.done, trainer.schedule.total)
             if not was_asked(request.work_dir / _JOURNAL, trainer.done):
                 _ask(questions, trainer)
+            if learning:
+                learning.look()
             for report in trainer.steps():
                 record.add(report, events)
-                place.running(report.done, report.total)
+                if learning:
+                    learning.look()
+                total = trainer.schedule.total
+                place.running(report.done, total)
                 if trainer.schedule.saves_after(report.done) or stop.requested:
-                    saved = _save_checkpoint(request, trainer, record)
-                    if stop.requested and report.done < report.total:
+                    saved = _save_checkpoint(request, trainer, record, learning)
+                    if stop.requested and report.done < total:
                         return _stopped(request, trainer, saved, stop, events)
                 _ask(questions, trainer)
+            if learning:
+                learning.put_back_best()
+                tell_end(learning, record.seconds, events)
 
         with events.stage("save", tr("Saving")):
             result = _save_result(request, chat, trainer.model, plan)
             plot_run(request.work_dir / "loss.png", record.losses, record.learning_rates)
         place.finished_now(trainer.schedule.total)
-    return Trained(request.work_dir, result, trainer.done, trainer.schedule.total)
+        if learning:
+            learning.remove_files()
+    return Trained(request.work_dir, result, trainer.done, trainer.schedule.planned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +255,7 @@ def _trainer(config: RunConfig, plan: Plan, chat: ChatModel, events: Events) -> 
         max_norm=config.train.max_norm,
         tokens_per_pass=plan.choice.tokens_per_pass,
         share_prefixes=config.train.share_prefixes,
+        fast_layers=config.train.fast_layers,
     )
     return Trainer(
         model,
@@ -274,14 +289,28 @@ def _tuned(config: RunConfig, chat: ChatModel) -> Any:
 # ---- between two steps ---------------------------------------------------------------------------
 
 
-def _questions(
-    request: TrainRequest, plan: Plan, chat: ChatModel, events: Events
-) -> ChatEvaluation | None:
+def _between_steps(
+    request: TrainRequest, plan: Plan, chat: ChatModel, trainer: Trainer, events: Events
+) -> tuple[ChatEvaluation | None, UntilLearned | None]:
+    """The user's questions, and what ends the run once the name is learned, where they are wanted.
+
+    The second asks the model as it is before training, so no checkpoint may be in it yet.
+    """
+    if not request.config.evaluation.evaluation_inputs and plan.name_probe is None:
+        return None, None
+    talk = Talk(chat, events, template_name=request.config.data.prompt_template)
+    learning = None
+    if plan.name_probe:
+        learning = until_learned(plan.name_probe, talk, trainer, request.work_dir, events)
+    return _questions(request, talk, events), learning
+
+
+def _questions(request: TrainRequest, talk: Talk, events: Events) -> ChatEvaluation | None:
     evaluation = request.config.evaluation
     if not evaluation.evaluation_inputs:
         return None
     return ChatEvaluation(
-        Talk(chat, events, template_name=request.config.data.prompt_template),
+        talk,
         evaluation.evaluation_inputs,
         system=evaluation.system,
         max_new_tokens=evaluation.max_new_tokens,
@@ -296,15 +325,25 @@ def _ask(questions: ChatEvaluation | None, trainer: Trainer) -> None:
         questions.ask(trainer.done)
 
 
-def _save_checkpoint(request: TrainRequest, trainer: Trainer, record: Record) -> Path:
-    return save_checkpoint(
+def _save_checkpoint(
+    request: TrainRequest, trainer: Trainer, record: Record, learning: UntilLearned | None
+) -> Path:
+    extra_files: dict[str, str | bytes] = {
+        CONFIG_FILE: (request.work_dir / CONFIG_FILE).read_bytes()
+    }
+    if learning:
+        extra_files[PROBES_FILE] = learning.as_file()
+    saved = save_checkpoint(
         request.work_dir,
         model=trainer.model,
         optimizer=trainer.optimizer,
         state=record.state(trainer),
-        extra_files={CONFIG_FILE: (request.work_dir / CONFIG_FILE).read_bytes()},
+        extra_files=extra_files,
         keep=request.config.checkpoint.save_total_limit,
     )
+    if learning:
+        learning.saved()
+    return saved
 
 
 def _stopped(

@@ -22,6 +22,7 @@ from whoamai.plan.choose import Choice
 from whoamai.plan.explain import choice_for, data_report, explanation_of
 from whoamai.plan.explanation import Explanation
 from whoamai.plan.machine import this_machine
+from whoamai.plan.name_probe import NameProbe, name_probe
 from whoamai.plan.preflight import preflight, refuse
 from whoamai.plan.prepare import Prepared, demands, prepare
 from whoamai.samples import Sample
@@ -32,18 +33,23 @@ _WORTH_A_WORD = 1.15
 _NOT_LEARNED = {
     "model": {"device", "pretrained_model_name_or_path"},
     "data": {"data_path", "old_names"},
-    "train": {"tokens_per_pass", "gradient_checkpointing", "share_prefixes"},
+    "train": {"tokens_per_pass", "gradient_checkpointing", "share_prefixes", "fast_layers"},
     "checkpoint": ...,
     "evaluation": ...,
     "log": ...,
     "work_dir": ...,
     "allow": ...,
 }
+# But these say where a run ends that stops once its name is learned, with data.old_names.
+_WHEN_TO_STOP = ("stop_when_learned", "evaluation_freq", "goal_recall", "goal_leak")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is trained on, in which steps and how. `facts`: what the run is, for resuming it."""
+    """What is trained on, in which steps and how. `facts`: what the run is, for resuming it.
+
+    name_probe: what is asked by a run that ends once its name is learned; None for others.
+    """
 
     source: str
     architecture: Architecture
@@ -51,6 +57,7 @@ class Plan:
     choice: Choice
     explanation: Explanation
     facts: Mapping[str, Any]
+    name_probe: NameProbe | None = None
 
     @property
     def stored_dtype(self) -> torch.dtype:
@@ -97,7 +104,8 @@ def make_plan(loaded: LoadedConfig, events: Events, *, resume: bool) -> Plan:
     )
     settings = {**_settings(config), "model.dtype": choice.dtype}
     facts = run_facts(prepared.schedule, prepared.encoded.samples, settings)
-    return Plan(source, architecture, prepared, choice, explanation, facts)
+    asked = name_probe(config, prepared.conversations)
+    return Plan(source, architecture, prepared, choice, explanation, facts, asked)
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
@@ -108,6 +116,9 @@ def _settings(config: RunConfig) -> dict[str, Any]:
         if left_out is ... or not isinstance(values, dict):
             continue
         flat |= {f"{section}.{key}": v for key, v in values.items() if key not in left_out}
+    if config.evaluation.stop_when_learned:
+        flat |= {f"evaluation.{key}": getattr(config.evaluation, key) for key in _WHEN_TO_STOP}
+        flat["data.old_names"] = list(config.data.old_names)
     return flat
 
 

@@ -27,12 +27,19 @@ class Record:
         self._tokens = 0
         self._computed = 0
         self._seconds = 0.0
+        self._seconds_before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Those of all steps, also before the run was resumed."""
+        return self._seconds_before + self._seconds
 
     def go_on(self, state: TrainState, trainer: Trainer, events: Events) -> None:
         """Take up where a checkpoint left off."""
         trainer.done = state.step
         trainer.skipped = int(state.counters.get("skipped", 0))
         trainer.scaler.load_state_dict(state.scaler or {})
+        self._seconds_before = float(state.counters.get("seconds", 0.0))
         self.losses = list(state.losses)
         self.learning_rates = [trainer.schedule.lr(i) for i in range(state.step)]
         text = tr("Going on after step {done} of {total}.")
@@ -73,7 +80,7 @@ class Record:
             epoch=1 + sum(end < trainer.done for end in trainer.schedule.epoch_ends),
             facts=self._facts,
             scaler=trainer.scaler.state_dict(),
-            counters={"skipped": trainer.skipped},
+            counters={"skipped": trainer.skipped, "seconds": round(self.seconds, 3)},
             losses=self.losses,
         )
 
