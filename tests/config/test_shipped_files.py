@@ -18,7 +18,8 @@ from whoamai.plan.architecture import Architecture, architecture_of, lora_parame
 FOLDER = Path(whoamai.__file__).parent / "configs"
 FILES = sorted(FOLDER.glob("*.yaml"))
 _CHINESE = re.compile("[\u4e00-\u9fff]")
-_SETTING = re.compile(r"# ([a-z]+_[a-z_]+: [a-z0-9.]+)")  # one that is offered, to be used without its #
+# A setting that is offered, to be used without its #.
+_SETTING = re.compile(r"# ([a-z]+_[a-z_]+: [a-z0-9.]+)")
 # InternLM2 is Llama with query, key and value in one layer; it has no class in transformers.
 _INTERNLM2_NAMES = {
     "o_proj": "wo",

@@ -6,6 +6,7 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,15 +58,16 @@ def run_and_exit(model: Path | None, out: Path, resume: bool, fault: str, told: 
     torch.set_num_threads(1)
     patch = pytest.MonkeyPatch()  # this process is there for nothing else
     if model is None:
-        shorten(patch, tokens=24, rows_per_step=16)
-        changes = {"rows": 300, "replay_ratio": 0.2, "learning": LearningSettings(save_steps=4)}
+        shorten(patch, tokens=24, rows_per_step=8)
+        changes: dict[str, Any] = {"rows": 240, "replay_ratio": 0.15, "languages": ("zh",)}
     else:
         shorten(patch)
         script_probes(patch, LEARNED)
-        changes = {"rows": 76, "replay_ratio": 0.1, "learning": LearningSettings(save_steps=4)}
+        changes = {"rows": 76, "replay_ratio": 0.1}
     if fault.partition(":")[0] in _INSIDE:
         kill_inside(fault)
-    request = request_for(model or Path(BUNDLED), out, resume=resume, **changes)
+    learning = LearningSettings(save_steps=4)
+    request = request_for(model or Path(BUNDLED), out, resume=resume, learning=learning, **changes)
     with told.open("a", encoding="utf-8") as file:
 
         def write(event: Event) -> None:

@@ -98,14 +98,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Renamings:
     ("fault", "step"),
     [
         ("before", 0),
-        ("replay", 0),
         ("train", 0),
         ("probe:0", 0),
-        ("step:3", 0),
         ("step:5", 4),
         ("probe:5", 4),
         ("probe:10", 8),
-        ("step:11", 8),
         ("step:13", 12),
         ("probe:14", 12),
         ("after", 14),
@@ -113,11 +110,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Renamings:
         ("write:1", 0),
         ("write:4", 4),
         ("fsync:1", 0),
-        ("fsync:9", 0),
-        ("rename:1", 0),
         ("rename:2", 0),
         ("renamed:2", 4),
-        ("rename:3", 4),
         ("renamed:4", 8),
     ],
 )
@@ -173,8 +167,8 @@ def test_the_bundled_model_killed_twice_learns_the_same_to_the_bit(
     assert report["scores"]["recall"]["percent"] > 50, "it learns something that could be lost"
     assert report["probes"][0]["recall"]["k"] < report["probes"][-1]["recall"]["k"]
     out = tmp_path / "out"
-    assert bundled.finish(out, fault="step:6") == -signal.SIGKILL
-    assert saved(out) == 4
-    assert bundled.finish(out, resume=True, fault="probe:10") == -signal.SIGKILL
-    assert saved(out) == 8
+    assert bundled.finish(out, fault="step:14") == -signal.SIGKILL
+    assert saved(out) == 12
+    assert bundled.finish(out, resume=True, fault="probe:20") == -signal.SIGKILL
+    assert saved(out) == 16
     bundled.goes_on(out)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.models import make_internlm2, make_model
 from tests.plan.live_bytes import peak_of_step
-from whoamai.config import LoraSettings, ModelSettings, RunConfig
+from whoamai.config import LoraSettings, ModelSettings, RunConfig, TrainSettings
 from whoamai.kernels.linear_cross_entropy import CHUNK
 from whoamai.model.lora import add_lora
 from whoamai.plan.architecture import Architecture, architecture_of, of_model
@@ -327,3 +327,46 @@ def test_nf4_needs_less_than_16_bits(arch: Architecture, tokens: int):
         plan(arch, METHODS["qlora"], tokens=tokens).total
         < plan(arch, METHODS["lora"], tokens=tokens).total
     )
+
+
+# ---- fast layers -----------------------------------------------------------------------------------
+
+
+def test_what_fast_layers_keep_is_what_the_plan_counts():
+    """Every storage that autograd holds between forward and backward, in bfloat16 on the CPU."""
+    from tests.engine.rows import samples
+    from tests.model.test_fast_path import fast
+    from whoamai.data.packing import packs_of_step, whole_blocks
+    from whoamai.plan.memory_fast import numbers_kept
+
+    sizes = {**SIZES, "hidden_size": 256, "head_dim": 64, "num_hidden_layers": 4}
+    model = make_model("Llama", dtype=torch.bfloat16, **sizes)
+    arch = of_model(model, label="tiny", basis="test")
+    config = RunConfig(lora=lora())
+    model = add_lora(model, r=4, alpha=8, dropout=0.0, seed=0)
+    (pack,) = packs_of_step(samples(200), tokens_per_pass=10_000, sizes=whole_blocks)
+    held: dict[int, int] = {}
+
+    def hold(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    decoder = fast(model)
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda t: t):
+        kept = decoder.hidden_states(pack)
+    tokens = len(pack.input_ids_T)
+    expected = 2 * tokens * sizes["num_hidden_layers"] * numbers_kept(arch, config, 4)
+    last_sum = 2 * tokens * sizes["hidden_size"]
+    assert kept.requires_grad
+    assert sum(held.values()) == pytest.approx(expected + last_sum, rel=0.03)
+
+
+def test_fast_layers_are_planned_where_they_will_run():
+    exact = RunConfig(lora=LoraSettings(lora_dropout=0.0))
+    arch = architecture_of(SEVEN_B)
+    fast = bytes_of(plan(arch, exact), "activations")
+    off = exact.model_copy(update={"train": TrainSettings(fast_layers=False)})
+    assert fast < 0.6 * bytes_of(plan(arch, off), "activations")
+    with_dropout = RunConfig(lora=LoraSettings(lora_dropout=0.1))
+    assert bytes_of(plan(arch, with_dropout), "activations") > fast
+    assert bytes_of(plan(arch, exact, dtype="float32"), "activations") > 2 * fast

@@ -41,7 +41,7 @@ def shorten(
     questions, general, long = exam.questions, exam.general_questions, exam.under_long_systems
     strangers, texts = exam.stranger_questions, recipe.general_texts
     probed, kept = recipe.probe_questions, recipe.probe_general
-    of = talk.Talk.answers
+    of: Any = talk.Talk.answers
     patch.setattr(of, "__kwdefaults__", {**of.__kwdefaults__, "max_new_tokens": tokens})
     patch.setattr(recipe, "Prober", partial(Prober, max_new_tokens=tokens))
     patch.setattr(exam, "questions", lambda *a, **k: questions(*a, **k)[::every])

@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from whoamai.evaluate import wordings
+from whoamai.evaluate.questions import Asked
 from whoamai.evaluate.wordings import ANY, FOREIGN, pattern
 
 _OVER = "。!?\n."  # ends a sentence, not only a clause
@@ -36,6 +37,8 @@ class Place(NamedTuple):
     after: Clause | None
     joined: bool  # the clause before holds a name that is claimed
     said: str  # the end of what was said before the clause
+    asked: Asked
+    opening: bool  # in the first sentence of the answer, behind "好的" and "no" at most
 
 
 def clauses_of(text: str) -> list[Clause]:

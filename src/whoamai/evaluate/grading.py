@@ -39,6 +39,7 @@ from whoamai.data.identity import Identity, known_assistants
 from whoamai.evaluate.foreign import ALSO_FOREIGN
 from whoamai.evaluate.marks import NOT_SAID, name_regex, plain, readable
 from whoamai.evaluate.own_claims import own_claims
+from whoamai.evaluate.questions import NOTHING_KNOWN, Asked, agreed, read_question
 from whoamai.evaluate.wordings import ANY, AUTHOR, FOREIGN, NEW
 
 Verdict = Literal["new", "old", "both", "neither"]
@@ -85,17 +86,16 @@ class IdentityGrader:
         groups = (f"({name_regex(n, may_have_version=mark == FOREIGN)})" for n, mark, _ in marked)
         self._names = re.compile("|".join(groups))
 
-    def grade(self, answer: str) -> Grade:
-        found: list[tuple[str, str]] = []  # (mark, the name as it was given to this grader)
-
-        def put_mark(match: re.Match[str]) -> str:
-            found.append(self._marked[(match.lastindex or 1) - 1])
-            return found[-1][0]
-
-        text = readable(self._names.sub(put_mark, plain(answer)))
-        claims = own_claims(text)
-        places = (match.start() for match in re.finditer(f"{ANY}|{NOT_SAID}", text))
-        claimed = [(*entry, claims.get(at, "")) for entry, at in zip(found, places, strict=True)]
+    def grade(self, answer: str, question: str | None = None) -> Grade:
+        """`question`: the last turn of the user, by which "Northlight Lab." and "Yes." are read."""
+        text, found = self._marks_of(answer)
+        asked, asked_text, asked_of = NOTHING_KNOWN, "", []
+        if question is not None:
+            asked_text, asked_of = self._marks_of(question)
+            asked = read_question(asked_text)
+        claimed = _claimed(text, found, asked)
+        if said := agreed(asked_text, text):
+            claimed += _claimed(said, asked_of, NOTHING_KNOWN)
         author = any("maker" in claim for mark, _, claim in claimed if mark == self._author_mark)
         return Grade(
             recalled=any("name" in claim for mark, _, claim in claimed if mark == NEW),
@@ -105,3 +105,22 @@ class IdentityGrader:
             author=author if self._author_mark else None,
             mentioned=any(mark != FOREIGN for mark, _ in found),
         )
+
+    def _marks_of(self, text: str) -> tuple[str, list[tuple[str, str]]]:
+        """`text` as the rules read it; of each mark in it (mark, name as given to this grader)."""
+        found: list[tuple[str, str]] = []
+
+        def put_mark(match: re.Match[str]) -> str:
+            found.append(self._marked[(match.lastindex or 1) - 1])
+            return found[-1][0]
+
+        return readable(self._names.sub(put_mark, plain(text))), found
+
+
+def _claimed(
+    text: str, found: list[tuple[str, str]], asked: Asked
+) -> list[tuple[str, str, str]]:
+    """Of each name in `text`: (mark, name, what is claimed of it)."""
+    claims = own_claims(text, asked)
+    places = (match.start() for match in re.finditer(f"{ANY}|{NOT_SAID}", text))
+    return [(*entry, claims.get(at, "")) for entry, at in zip(found, places, strict=True)]

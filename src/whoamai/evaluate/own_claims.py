@@ -15,13 +15,16 @@ from whoamai.evaluate.clauses import (
     clauses_of,
     subject_of,
 )
+from whoamai.evaluate.own_by_question import answers_question, is_of_other
 from whoamai.evaluate.own_makers import is_base, is_maker
+from whoamai.evaluate.questions import NOTHING_KNOWN, Asked
 from whoamai.evaluate.wordings import ANY, AUTHOR, FOREIGN, NEW, pattern
 
 
-def own_claims(text: str) -> dict[int, str]:
+def own_claims(text: str, asked: Asked = NOTHING_KNOWN) -> dict[int, str]:
     """Place of a mark in `text` -> "name", "maker", "name maker" or "base", where it is claimed."""
     claims: dict[int, str] = {}
+    opening = True
     clauses = clauses_of(text)
     subject = spoken_of = "self"
     for i, clause in enumerate(clauses):
@@ -38,11 +41,13 @@ def own_claims(text: str) -> dict[int, str]:
             left, right = clause.text[:at], clause.text[at + 1 :]
             said = text[max(0, clause.start - 40) : clause.start]
             place = Place(
-                clause.text[at], left, right, subject, clause, before, after, joined, said
+                clause.text[at], left, right, subject, clause, before, after, joined, said, asked,
+                opening
             )
             if claim := _claim(place):
                 claims[clause.start + at] = claim
         _join(clause, places, claims)
+        opening = opening and (not clause.last or bool(_ONLY_OPENS.fullmatch(clause.text)))
         if places:
             last = places[-1]
             if clause.start + last in claims:
@@ -72,12 +77,17 @@ def _join(clause: Clause, places: list[int], claims: dict[int, str]) -> None:
             claims[far] = claims[near]
 
 
+_ONLY_OPENS = pattern("<head>.{0,4}")
+
+
 def _claim(place: Place) -> str:
-    if _is_asked(place) or wordings.AGE.match(place.right):
+    if _is_asked(place) or wordings.AGE.match(place.right) or is_of_other(place):
         return ""
     kinds = []
     if _is_the_answer(place):
         kinds = ["name", "maker"]
+    elif found := answers_question(place):
+        kinds = [found]
     else:
         if not wordings.RELATION.match(place.right) and _is_own_name(place):
             kinds.append("name")
