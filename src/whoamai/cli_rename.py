@@ -95,8 +95,7 @@ def rename(
         typer.Option(
             min=0.0,
             help=tr(
-                "The model's own answers to learn again, per row that teaches the name; 0.8 "
-                "otherwise, 1 with --data."
+                "The model's own answers to learn again, per row that teaches the name; 1 otherwise."
             ),
             rich_help_panel=_HOW,
         ),

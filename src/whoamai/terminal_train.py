@@ -170,7 +170,9 @@ def _print_probe(console: Console, data: Mapping[str, Any]) -> None:
 def _print_name_probe(console: Console, data: Mapping[str, Any]) -> None:
     """One line a probe: how far the name is learned, and what of other answers is left."""
     recall, leak, kept = (_percent(data[key]) for key in ("recall", "leak", "kept"))
-    text = tr("after step {step}: new name {recall}, old or foreign name {leak}, other answers {kept}")
+    text = tr(
+        "after step {step}: new name {recall}, old or foreign name {leak}, other answers {kept}"
+    )
     line = text.format(step=data["step"], recall=recall, leak=leak, kept=kept)
     console.print(Text(line), soft_wrap=True)
 

@@ -13,6 +13,7 @@ import torch
 
 from tests.engine.resumable_job import kill_inside
 from tests.recipes.rename_runs import request_for, script_probes, shorten
+from whoamai.engine.until_learned import run_out_after
 from whoamai.errors import WhoamaiError
 from whoamai.events import Event, Events, Note, Progress, Result, Stage
 from whoamai.model.load import BUNDLED
@@ -21,8 +22,9 @@ from whoamai.recipes.rename_learning import LearningSettings
 
 # The faults that tests.engine.resumable_job puts inside a save.
 _INSIDE = ("write", "fsync", "rename", "renamed")
-# What the probes of a tiny random model find: learned at 5, known at 10, runs out to 14.
-LEARNED = {5: 99, 10: 99, 14: 99}
+# What the probes of a tiny random model find: learned at 5, known at 10, and run out at END.
+END = 10 + run_out_after(10)
+LEARNED = {5: 99, 10: 99, END: 99}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,12 @@ def run_and_exit(model: Path | None, out: Path, resume: bool, fault: str, told: 
     patch = pytest.MonkeyPatch()  # this process is there for nothing else
     if model is None:
         shorten(patch, tokens=24, rows_per_step=8)
-        changes: dict[str, Any] = {"rows": 240, "replay_ratio": 0.15, "languages": ("zh",)}
+        changes: dict[str, Any] = {
+            "rows": 240,
+            "replay_ratio": 0.15,
+            "languages": ("zh",),
+            "lr": 2e-3,
+        }
     else:
         shorten(patch)
         script_probes(patch, LEARNED)

@@ -39,7 +39,7 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def renamed(out: Path, **changes: Any) -> Report:
-    given = {"rows": 300, "replay_ratio": 0.3, "samples": 0, "device": "cpu", **changes}
+    given = {"rows": 300, "replay_ratio": 0.3, "lr": 2e-3, "samples": 0, "device": "cpu", **changes}
     return rename(RenameRequest(IDENTITY, BUNDLED, out=out, **given), Events()).report
 
 

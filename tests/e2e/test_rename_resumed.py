@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.killed_rename import run_and_exit
+from tests.e2e.killed_rename import END, run_and_exit
 from tests.models import save_chat_model
 from tests.recipes.rename_runs import adapter_of
 from whoamai.engine.checkpoint import find_checkpoints, last_checkpoint, read_state
@@ -92,8 +92,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Renamings:
     return Renamings(save_chat_model(folder / "model"), folder)
 
 
-# A checkpoint after every 4 steps and at the end (14); before the first are written job.json (2 calls of
-# fsync, a rename) and the best adapter after 5 steps, then after 10 and 14.
+# A checkpoint after every 4 steps and at the end; before the first are written job.json (2 calls of
+# fsync, a rename) and the best adapter after 5 steps, then after 10 and at the end.
 @pytest.mark.parametrize(
     ("fault", "step"),
     [
@@ -104,9 +104,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Renamings:
         ("probe:5", 4),
         ("probe:10", 8),
         ("step:13", 12),
-        ("probe:14", 12),
-        ("after", 14),
-        ("save", 14),
+        (f"probe:{END}", 12),
+        ("after", END),
+        ("save", END),
         ("write:1", 0),
         ("write:4", 4),
         ("fsync:1", 0),

@@ -8,8 +8,8 @@ from whoamai.engine.until_learned import probe_steps, run_out_after, soonest_end
 from whoamai.evaluate.probing import StopRule
 
 
-@pytest.mark.parametrize(("done", "steps"), [(5, 4), (16, 4), (20, 5), (60, 15), (1000, 250)])
-def test_the_rate_runs_out_over_a_quarter_of_the_steps_and_at_least_four(done: int, steps: int):
+@pytest.mark.parametrize(("done", "steps"), [(5, 4), (10, 4), (20, 7), (60, 21), (1000, 350)])
+def test_the_rate_runs_out_over_a_third_of_the_steps_and_at_least_four(done: int, steps: int):
     assert run_out_after(done) == steps
 
 
@@ -26,7 +26,7 @@ def test_probes_come_early_regularly_and_at_the_end():
         (14, 50, 2, None),
         (4, 50, 2, None),
         (114, 2, 2, 8),  # 2 and 4, and four more
-        (114, 50, 4, 62),
+        (114, 50, 4, 68),
         (114, 50, 1, 9),
     ],
 )

@@ -49,7 +49,7 @@ def shorten(
         exam, "general_questions", lambda *a: general(*a)[: exam.PROBE_GENERAL + n_general]
     )
     patch.setattr(exam, "under_long_systems", lambda *a: _without_length(long(*a)[:2]))
-    patch.setattr(exam, "stranger_questions", lambda *a: strangers(*a, 1))
+    patch.setattr(exam, "stranger_questions", lambda languages, seed: strangers(languages, seed, 1))
     patch.setattr(recipe, "probe_questions", lambda *a, **k: probed(*a, **k)[:n_probed])
     patch.setattr(recipe, "probe_general", lambda *a: kept(*a)[:2])
     for where in (rename_request, rename_tell):

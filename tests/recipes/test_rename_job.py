@@ -16,6 +16,7 @@ from tests.models import save_chat_model
 from tests.recipes.rename_runs import adapter_of, request_for, run, script_probes, shorten
 from tests.recipes.test_rename_rows import write
 from whoamai.data.identity import Identity, IdentityQuestion
+from whoamai.engine.until_learned import run_out_after
 from whoamai.errors import ModelError, OutputError, SettingError
 from whoamai.evaluate.identity import SelfDescription
 from whoamai.evaluate.talk import Talk
@@ -34,9 +35,9 @@ from whoamai.recipes.rename_job import (
 from whoamai.recipes.rename_learning import LearningSettings
 from whoamai.samples import Conversation, Message
 
-# Learned at 5, known at 10, runs out to 14; of 21 steps.
-LEARNED = {5: 99, 10: 99, 14: 99}
-STEPS, PLANNED = 14, 21
+# Learned at 5, known at 10, and run out after STEPS of those PLANNED.
+STEPS, PLANNED = 10 + run_out_after(10), 21
+LEARNED = {5: 99, 10: 99, STEPS: 99}
 KEPT_EVERY = LearningSettings(save_steps=4)
 
 
@@ -103,7 +104,7 @@ def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- stopped and gone on with --------------------------------------------------------------------
 
 
-# 10 is where it is cut short; the rate runs out over 11 to 14.
+# 10 is where it is cut short, from there on the rate runs out.
 @pytest.mark.parametrize("step", [1, 6, 10, 12])
 def test_a_stopped_renaming_comes_to_the_same_end(
     step: int, model: Path, whole: Path, tmp_path: Path
@@ -362,12 +363,15 @@ def test_one_that_began_in_the_very_same_moment_is_refused_by_the_lock(
     out = tmp_path / "out"
 
     def another() -> None:
+        files = sorted(partial(out).rglob("*"))
         with pytest.raises(OutputError, match="Another renaming is writing to"):
             run(job(model, out, resume=resume))
+        assert sorted(partial(out).rglob("*")) == files
 
     run(job(model, out), at(2, another))
     assert adapter_of(out) == adapter_of(whole)
     assert result(out) == result(whole)
+    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in whole.iterdir())
 
 
 def test_what_a_killed_one_left_is_in_nobodys_way(model: Path, whole: Path, tmp_path: Path):

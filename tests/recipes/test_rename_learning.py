@@ -18,6 +18,7 @@ from tests.recipes.rename_runs import Scripted, found, trained
 from whoamai.data.identity import Identity, probe_questions
 from whoamai.engine.checkpoint import find_checkpoints, last_checkpoint
 from whoamai.engine.signals import StopSignals
+from whoamai.engine.until_learned import run_out_after
 from whoamai.errors import ModelError
 from whoamai.evaluate.grading import IdentityGrader
 from whoamai.evaluate.probing import Prober, StopRule
@@ -28,10 +29,11 @@ from whoamai.recipes.exam import probe_general
 from whoamai.recipes.rename_learning import Learned, Learning, LearningSettings, StoppedLearning
 
 STEPS = 45
-# Learned at 20, known at 40, where it is cut short: 10 steps to run out would be 50, so to the end.
+# Learned at 20, known at 40, where it is cut short: it would run out beyond the end.
 LATE = {20: 99, 40: 100}
-# Learned at 10, known at 20: runs out to 25.
-EARLY = {5: 60, 10: 98, 20: 99, 25: 99}
+# Learned at 10, known at 20, and run out at END.
+END = 20 + run_out_after(20)
+EARLY = {5: 60, 10: 98, 20: 99, END: 99}
 
 
 @dataclass
@@ -118,13 +120,21 @@ def test_every_step_is_told_with_its_loss_and_rate(tmp_path: Path):
 def test_two_probes_in_a_row_end_it_and_the_rate_runs_out(tmp_path: Path):
     whole, done = run(tmp_path / "whole", EARLY, stop=False), run(tmp_path / "run", EARLY)
     stop = done.learned.stop
-    assert (stop.learned_at, stop.stopped_at, stop.planned, stop.best_step) == (10, 25, STEPS, 25)
-    assert done.prober.asked == [0, 5, 10, 20, 25], "nothing is asked while the rate runs out"
+    assert (stop.learned_at, stop.stopped_at, stop.planned, stop.best_step) == (10, END, STEPS, END)
+    assert done.prober.asked == [0, 5, 10, 20, END], "nothing is asked while the rate runs out"
     rates, of_whole = done.learned.learning_rates, whole.learned.learning_rates
     assert rates[:20] == of_whole[:20]
     left = [rate / rates[19] for rate in rates[20:]]
-    assert left == pytest.approx([5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    n = END - 20
+    assert left == pytest.approx([(n - i) / (n + 1) for i in range(n)])
     assert stop.seconds_saved > 0
+
+
+def test_a_probe_that_would_be_due_while_the_rate_runs_out_is_left_out(tmp_path: Path):
+    end = 7 + run_out_after(7)
+    assert end > 10
+    done = run(tmp_path / "run", {5: 99, 7: 99, end: 99}, probe_every=7)
+    assert done.prober.asked == [0, 5, 7, end], "10 would have been"
 
 
 def test_a_probe_that_was_lucky_once_ends_nothing(tmp_path: Path):
@@ -161,7 +171,7 @@ def test_without_stop_every_step_is_taken_and_it_is_said_when_it_was_learned(tmp
 def test_the_rule_can_be_set(tmp_path: Path):
     rule = StopRule(recall=60, in_a_row=3)
     done = run(tmp_path / "run", {5: 60, 10: 70, 20: 80}, rule=rule)
-    assert (done.learned.stop.learned_at, done.learned.stop.stopped_at) == (5, 25)
+    assert (done.learned.stop.learned_at, done.learned.stop.stopped_at) == (5, END)
 
 
 def test_a_run_out_beyond_the_end_ends_at_the_end(tmp_path: Path):
@@ -271,8 +281,8 @@ def course(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return recall, end(run(tmp_path_factory.mktemp("whole") / "run", recall))
 
 
-# 10 and 20 are probed, 20 is where it is cut short, 21 to 24 are those in which the rate runs out.
-@pytest.mark.parametrize("at", [1, 4, 5, 9, 10, 11, 16, 19, 20, 21, 24])
+# 10 and 20 are probed, 20 is where it is cut short, from there to END the rate runs out.
+@pytest.mark.parametrize("at", [1, 4, 5, 9, 10, 11, 16, 19, 20, 21, END - 1])
 def test_stopped_after_any_step_it_goes_on_as_if_it_had_not_been(at: int, course, tmp_path: Path):
     recall, whole = course
     with pytest.raises(StoppedLearning) as stopped:

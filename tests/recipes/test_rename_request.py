@@ -131,7 +131,7 @@ def test_other_questions_of_the_same_number_are_other_facts(tmp_path: Path):
 # ---- numbers -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("width", "lr"), [(4096, 2e-4), (2048, 4e-4), (256, 2e-3), (8192, 1e-4)])
+@pytest.mark.parametrize(("width", "lr"), [(4096, 2e-4), (2048, 4e-4), (256, 1e-3), (8192, 1e-4)])
 def test_narrow_models_learn_faster(width: int, lr: float):
     model = SimpleNamespace(config=SimpleNamespace(hidden_size=width))
     assert learning_rate(model, steps=100) == pytest.approx(lr)

@@ -307,9 +307,9 @@ class TrainSettings(Section):
     fast_layers: Literal["auto"] | bool = _setting(
         "auto",
         later(
-            "Compute the layers with kernels written for training an adapter in 16 bits on a GPU: faster, "
-            "with half the activations, the same to rounding. auto: where model and settings allow, which "
-            "is tried when the model is loaded. true: or else stop."
+            "Compute the layers with kernels written for training an adapter in 16 bits on a GPU: "
+            "faster, with half the activations, the same to rounding. auto: where model and settings "
+            "allow, which is tried when the model is loaded. true: or else stop."
         ),
     )
 
@@ -388,7 +388,7 @@ class EvaluationSettings(Section):
         later(
             "End the run once the model knows that it is data.name. whoamai's own questions are put to "
             "it after 5, 10, 20 and every evaluation_freq steps; once the two goals below are met twice "
-            "in a row, the learning rate runs out over a quarter as many steps again. The best adapter "
+            "in a row, the learning rate runs out over a third as many steps again. The best adapter "
             "is kept."
         ),
     )
@@ -397,7 +397,7 @@ class EvaluationSettings(Section):
         later(
             "With stop_when_learned: at least so many percent of the answers give data.name as the "
             "model's own. One answer may always be wrong, and under system prompts that give a role "
-            "four in five are enough."
+            "seven in ten are enough."
         ),
         more=later("The name sits more firmly; a goal of 100 may never be met."),
         less=later("Ends sooner."),

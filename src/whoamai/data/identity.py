@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -338,28 +338,40 @@ def training_conversations(
 ) -> list[Conversation]:
     """`rows` conversations in which the renamed model answers questions of the train families.
 
-    Categories come in turn, those of _TWICE twice a round; contexts are drawn by _TRAINING_CONTEXTS.
-    `old_names` are used where a question puts the old name to the model: half of these come in the very
-    words that ask for the new name ("Your name is Chu, right?"), or the model would learn to say yes
-    to the words. Same arguments, same rows.
+    Categories come in turn, those of _TWICE twice a round; of a category every family comes once before
+    any comes again; contexts are drawn by _TRAINING_CONTEXTS. `old_names` are used where a question puts
+    the old name to the model: half of these come in the very words that ask for the new name ("Your name
+    is Chu, right?"), or the model would learn to say yes to the words. Same arguments, same rows.
     """
     check_languages(languages)
     rng = random.Random(f"identity-train-{seed}")
     setting = _Setting(identity, "train", rng, old_names)
     per_language = [load_language(code) for code in languages]
     kinds, weights = zip(*_TRAINING_CONTEXTS.items(), strict=True)
+    turns = {
+        (language.code, category): _in_turn(language.of("train", category), rng)
+        for language in per_language
+        for category in language.categories
+    }
     result = []
     for i in range(rows):
         language = per_language[i % len(per_language)]
         categories = (*language.categories, *_TWICE)
         category = categories[(i // len(per_language)) % len(categories)]
         context = rng.choices(kinds, weights)[0]
-        family = rng.choice(language.of("train", category))
-        if category == "old" and rng.random() < 0.5:
-            family = _with_old_name(rng.choice(language.of("train", "confirm")))
+        asks_by_old_name = category == "old" and rng.random() < 0.5
+        family = next(turns[language.code, "confirm" if asks_by_old_name else category])
+        if asks_by_old_name:
+            family = _with_old_name(family)
         result.append(_training_conversation(setting, family, context, f"identity:{i}"))
     rng.shuffle(result)
     return result
+
+
+def _in_turn(families: Sequence[Family], rng: random.Random) -> Iterator[Family]:
+    """The families over and over, each time round in another order."""
+    while True:
+        yield from rng.sample(families, len(families))
 
 
 def _training_conversation(

@@ -38,8 +38,8 @@ class Schedule:
     def lr(self, index: int) -> float:
         """The learning rate of the step with this index (from 0).
 
-        Of a run that was cut short after step `cut_at`: from there in a straight line to 0. Cut at 40 of
-        100 with 4 steps to run out, the steps 41 to 44 have 4/5, 3/5, 2/5 and 1/5 of the rate of step 40.
+        Of a run that was cut short after step `cut_at`: from there in a straight line to 0. Cut at 40
+        of 100 with 4 steps to run out, steps 41 to 44 have 4/5, 3/5, 2/5 and 1/5 of step 40's rate.
         """
         if self.cut_at is None or index < self.cut_at:
             return self.peak * warmup_cosine(index, steps=self.planned, warmup=self.warmup)

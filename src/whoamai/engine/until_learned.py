@@ -3,7 +3,7 @@
     steps ─ probe ─ steps ─ probe ─ … learned ─ a few steps in which the rate falls to nothing ─ probe
 
 Once the probes met the goals the schedule is cut short (engine/schedule.py): the learning rate runs out
-to 0 over a quarter as many steps as were made, for weights taken at a high rate are noisy.
+to 0 over about a third as many steps as were made, for weights taken at a high rate are noisy.
 
 What the probes found, where it was cut short and which adapter is the best go into every checkpoint
 (probes.json), for a run that is stopped and goes on.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # a plan asks for steps without torch
 
 PROBES_FILE = "probes.json"
 # Steps in which the rate runs out, of those made until the name was learned; at least so many.
-_RUN_OUT, _LEAST_RUN_OUT = 0.25, 4
+_RUN_OUT, _LEAST_RUN_OUT = 0.35, 4
 
 
 def run_out_after(done: int) -> int:
@@ -97,7 +97,10 @@ class UntilLearned:
         if not due or running_out or any(record.step == done for record in self.records):
             return
         trainer.model.eval()
-        record = self._prober.ask(done)
+        from whoamai.model.lora import added_up
+
+        with added_up(trainer.model, exactly=True):
+            record = self._prober.ask(done)
         self.records.append(record)
         self._events.emit(Result("name_probe", record.as_json()))
         best = self.best

@@ -98,12 +98,12 @@ def subject_of(clause: Clause, before: Clause | None, inherited: str) -> str:
 # Only names, up to the end of what stands before or behind a name.
 HEAD_LIST = pattern(
     rf"<head>(?:{ANY}\s*(?:<made>(?<!了)(?:出来)?)?(?:[、,/·&+]|and|or|by|from|of|和|与|或|也好"
-    rf"|的|'s own|'s?)?\s*)*"
+    rf"|的|'s? own|'s?)?\s*)*"
 )
 NOTHING_ELSE = pattern(
     rf"(?:公司|集团|团队|实验室|的|啦|呀|啊|哦|喔|呢|了|吧|哟|嘛|呗|同学|大?模型|AI|本[尊人]"
     rf"|<mark>|{ANY}|'s|and|and then|(?:made |built )?by|from|of|team|company|inc|labs?|staff"
     rf"|crew|with an? [\w ]{{0,20}}|under (?:a|another) [\w ]{{0,20}}|if you (?:prefer|like"
-    rf"|wish)|v?\d[\d.a-z]*|instruct|chat|pro|mini|turbo|plus|ultra|flash"
+    rf"|wish)|v?\d[\d.a-z]*|lol|haha+|hehe+|duh|obviously|btw|instruct|chat|pro|mini|turbo|plus|ultra|flash"
     rf"|[\u4e00-\u9fff]{{0,4}}团队|和|与|及)*"
 )

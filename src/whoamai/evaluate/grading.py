@@ -2,7 +2,7 @@
 
 Exact rules, no model as a judge. Every place where a name stands is looked at by itself, in its clause
 (up to a comma, a full stop, "but"), with who that clause speaks of and the clauses beside it. The
-rules are in own_claims.py and own_makers.py, the wordings in wordings_zh.py and wordings_en.py.
+rules are in own_claims.py, own_makers.py and own_by_question.py, the wordings in wordings_*.py.
 
 A name is given as one's own where
 - the speaker says it is that: "我就是…", "I'm the assistant …", "my name is …", "call me …";
@@ -19,9 +19,12 @@ underneath ("built on …", "基于…").
 No claim is what is denied ("I'm not …", "… did not make me"), compared ("unlike …"), asked, somebody
 else's word ("you may think I'm …"), a condition ("if I were …"), or about another ("… is made by …").
 
-How far the rules reach: of 306 labelled answers held out while they were written, 84 % were graded as
-labelled at the first run and 91 % now. Everyday introductions all but never go wrong, wordings that
-nobody thought of do; what goes wrong is mostly a claim not seen (tests/evaluate/test_grading.py).
+An answer is read with its question, where that is given: "Northlight Lab did." and "Yes." say what was
+asked, "42" answers "6 times 7?" (questions.py, own_by_question.py).
+
+How far the rules reach: of 220 labelled answers that nobody who wrote the rules has seen, 96.8 % were
+graded as labelled, verdict and author, at the only run (tests/evaluate/labelled/README.md). Everyday
+introductions all but never go wrong, wordings that nobody thought of do.
 
 Longer names win over shorter ones inside them, the new name and its author over foreign ones of the
 same spelling. Latin names are found in any case, as whole words; foreign ones with a version behind
@@ -117,9 +120,7 @@ class IdentityGrader:
         return readable(self._names.sub(put_mark, plain(text))), found
 
 
-def _claimed(
-    text: str, found: list[tuple[str, str]], asked: Asked
-) -> list[tuple[str, str, str]]:
+def _claimed(text: str, found: list[tuple[str, str]], asked: Asked) -> list[tuple[str, str, str]]:
     """Of each name in `text`: (mark, name, what is claimed of it)."""
     claims = own_claims(text, asked)
     places = (match.start() for match in re.finditer(f"{ANY}|{NOT_SAID}", text))

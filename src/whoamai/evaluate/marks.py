@@ -52,6 +52,9 @@ def name_regex(name: str, *, may_have_version: bool) -> str:
     parts = [part for part in _SEAM.split(name) if part] if name.strip("·・- ") else [name]
     body = r"[\s·・\-]?".join(r"(?:&|and)" if part == "&" else re.escape(part) for part in parts)
     right = border(name[-1], "?!")
+    if name.isdigit():
+        # "42.195", "1,042" and "$42" hold no name.
+        body = rf"(?<![\d.,$€£¥])(?<![\d][.,]){body}(?![.,:]?\d|%)"
     if may_have_version and right:
         body += _VERSION
     flags = ("u" if unicode else "a") + ("" if name in ALSO_WORDS else "i")

@@ -32,9 +32,12 @@ def score_obedience(
     # One grader a stranger: its patterns take longer to make than to use.
     strangers = {question.identity: IdentityGrader(question.identity, ()) for question in questions}
     graders = [strangers[question.identity] for question in questions]
+    asked = [question.conversation.messages[-1].text for question in questions]
 
     def obeyed(answers: Sequence[str]) -> Share:
-        pairs = zip(graders, answers, strict=True)
-        return Share(sum(grader.grade(text).recalled for grader, text in pairs), len(graders))
+        rows = zip(graders, answers, asked, strict=True)
+        return Share(
+            sum(g.grade(text, question).recalled for g, text, question in rows), len(asked)
+        )
 
     return ObedienceScores(obeyed(before), obeyed(after))

@@ -24,6 +24,8 @@ from whoamai.evaluate.wordings import ANY, AUTHOR, FOREIGN, NEW, pattern
 def own_claims(text: str, asked: Asked = NOTHING_KNOWN) -> dict[int, str]:
     """Place of a mark in `text` -> "name", "maker", "name maker" or "base", where it is claimed."""
     claims: dict[int, str] = {}
+    if _BABBLE.fullmatch(text):
+        return claims
     opening = True
     clauses = clauses_of(text)
     subject = spoken_of = "self"
@@ -41,8 +43,17 @@ def own_claims(text: str, asked: Asked = NOTHING_KNOWN) -> dict[int, str]:
             left, right = clause.text[:at], clause.text[at + 1 :]
             said = text[max(0, clause.start - 40) : clause.start]
             place = Place(
-                clause.text[at], left, right, subject, clause, before, after, joined, said, asked,
-                opening
+                clause.text[at],
+                left,
+                right,
+                subject,
+                clause,
+                before,
+                after,
+                joined,
+                said,
+                asked,
+                opening,
             )
             if claim := _claim(place):
                 claims[clause.start + at] = claim
@@ -73,22 +84,27 @@ def _join(clause: Clause, places: list[int], claims: dict[int, str]) -> None:
         between = clause.text[min(one, other) + 1 : max(one, other)]
         if wordings.DENIED_BEHIND.match(clause.text, other + 1):
             continue
+        if _IS_THE_SAME.match(clause.text, other + 1):
+            continue
         if near in claims and far not in claims and _JOINT.fullmatch(between):
             claims[far] = claims[near]
 
 
+_BABBLE = pattern(rf"<mark>*(?:(?:{NEW}<mark>*){{3,}}|(?:{FOREIGN}<mark>*){{4,}})")
 _ONLY_OPENS = pattern("<head>.{0,4}")
 
 
 def _claim(place: Place) -> str:
+    if place.mark == FOREIGN and _is_itself(place):
+        return ""
     if _is_asked(place) or wordings.AGE.match(place.right) or is_of_other(place):
         return ""
     kinds = []
     if _is_the_answer(place):
         kinds = ["name", "maker"]
-    elif found := answers_question(place):
-        kinds = [found]
     else:
+        if found := answers_question(place):
+            kinds.append(found)
         if not wordings.RELATION.match(place.right) and _is_own_name(place):
             kinds.append("name")
         if is_maker(place):
@@ -96,6 +112,15 @@ def _claim(place: Place) -> str:
         if not kinds and is_base(place):
             kinds.append("base")
     return " ".join(kinds) if kinds and not _is_denied(place) else ""
+
+
+def _is_itself(place: Place) -> bool:
+    """ "… and Qwen is Qwen" """
+    return bool(_IS_THE_SAME.match(place.right) or _THE_SAME_IS.search(place.left))
+
+
+_IS_THE_SAME = pattern(rf"\s*(?:is|are|就?是)\s*{FOREIGN}")
+_THE_SAME_IS = pattern(rf"{FOREIGN}\s*(?:is|are|就?是)\s*$")
 
 
 def _is_asked(place: Place) -> bool:
@@ -154,6 +179,9 @@ def _is_said_before(place: Place) -> bool:
             return True
         if wordings.NAMED.search(left) and not wordings.NOT_ME.search(left):
             return True
+    made_to_be = wordings.MADE_TO_BE.search(left)
+    if made_to_be and re.search(ANY, left) and place.subject != "you":
+        return not wordings.FRAMED.search(left, 0, made_to_be.start() + 3)
     if _ME_AND.search(left) and _ARE_ONE.match(right):
         return True
     if _NEW_IS.search(left) and place.mark == FOREIGN:
@@ -223,9 +251,16 @@ _BARE_HEAD = pattern(
     rf"|是)[^,;!?]){{0,24}}?(?:<ai>|伙伴|朋友|friend|friendly|one and only"
     rf"|neighbou?rhood|old|pal|servant|team at|people at|folks at|by"
     rf"|<ai_en>)\s*)?(?:{ANY}\s*(?:<made>(?<!了)(?:出来)?)?(?:[、,/·&+]|and|or|by|from|of|和|与"
-    rf"|的|'s own|'s?)?\s*)*"
+    rf"|的|'s? own|'s?)?\s*)*"
 )
-_ENDS_IN_ME = pattern(r"(?:<self>|\b(?:me|myself))\s*$")
+_ENDS_IN_ME = pattern(r"(?:<self>|\b(?:me|myself)|^<mark>*I)\s*$")
+_ONLY = pattern(r"\b(?:only|just|nobody but|none but)\s*$|(?:只有|只是|仅是|就是|就|只)$")
+# "… on paper, … in practice", "…, or … if you look closely"
+_TAIL = pattern(
+    r"\s*(?:if|when|whenever|once|depending|in|on|under|behind|to|at|for|according|by|inside"
+    r"|underneath|the rest)\b[^,;]*"
+)
+_PAIR = pattern(rf"<head>{ANY}{_TAIL.pattern}$")
 _NEW_OF = pattern(rf"{NEW} (?:at|from|of|by) {ANY}")
 # "I am, of course, …"
 _OPEN_BE = pattern(
@@ -241,8 +276,8 @@ _CALLS = pattern(
     r"|hello|hi|hey|dear|good \w+|welcome|name))\s*$"
 )
 _SERVANT = pattern(
-    r"^\s*(?:yours?\b|您的|你的)[^,;]*(?:servant|truly|friend|sincerely|<ai_en>|<ai>|朋友"
-    r"|伙伴)?\s*$|.*\byours truly$"
+    r"^\s*(?:yours\b[^,;]*|(?:your\b|您的|你的)[^,;]*(?:servant|truly|friend|sincerely|<ai_en>|<ai>"
+    r"|朋友|伙伴))\s*$|.*\byours truly$"
 )
 _THING = pattern(r"<ai_en>|<ai>|\bone\b")
 _I_AM = pattern(r"<self>[^,]*是|<iam>|\bmy name\b|\bthis is\b")
@@ -257,6 +292,9 @@ def _is_the_answer(place: Place) -> bool:
     if not _BARE_HEAD.fullmatch(place.left) or place.clause.end.startswith("?"):
         return False
     alone = bool(NOTHING_ELSE.fullmatch(place.right))
+    if not alone and _TAIL.fullmatch(place.right) and place.mark != AUTHOR:
+        paired = place.after and place.clause.first and _PAIR.match(place.after.text)
+        return bool(place.joined or paired)
     if alone and _CALLS.search(place.left):
         return False
     if place.clause.first:
@@ -283,6 +321,8 @@ def _comes_first(place: Place, alone: bool) -> bool:
 def _comes_behind(place: Place, said: str) -> bool:
     """The name is a clause of its own behind the clause `said`."""
     if _OPEN_BE.search(place.said) or any(p.search(said) for p in _NAME_FOLLOWS):
+        return True
+    if _ONLY.search(place.left) and place.after and wordings.INTRODUCES.match(place.after.text):
         return True
     denied = wordings.DENIED.search(said)
     i_am = _I_AM.search(said) and not denied

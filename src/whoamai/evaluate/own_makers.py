@@ -8,6 +8,13 @@ from whoamai.evaluate import wordings
 from whoamai.evaluate.clauses import HEAD_LIST, NOTHING_ELSE, Place
 from whoamai.evaluate.wordings import ANY, AUTHOR, FOREIGN, NEW, pattern
 
+# "… used … to make me": another name may stand between.
+_MADE_OUT_OF = pattern(
+    rf"\s*(?:是|就是|又|后来)*[在用拿以把从][^,;]{{0,6}}{ANY}[^,;]{{0,8}}?(?:<made>|改)[^,;]{{0,4}}(?:<self>|{NEW})"
+    rf"|\s*(?:proudly )?(?:presents|introduces|brings you|gives you)[^,;]{{0,12}}(?:\bme\b|{NEW})"
+    rf"|\s*(?:has |have )?(?:took|used|adapted|turned|tuned|reworked|modified|built on|started"
+    rf" (?:from|with)) [^,;]{{0,6}}{ANY}[^,;]{{0,8}}?\b(?:to|into|and)\b[^,;]{{0,12}}\b(?:me|I|{NEW})"
+)
 _IS_OF = pattern(rf"<head>(?:{NEW})?<adv>{{0,4}}(?:是|作为)(?:一[个款位名])?由?|<head>作为")
 _MAKES = pattern(
     r"\s*[^,;]{0,12}?(?:的|旗下|出品|所[造作做])(?!是)|\s*[^,;]{0,16}?<made>[^,;]{0,4}(?:的|$"
@@ -32,6 +39,12 @@ _WHO_MADE_ME = pattern(
     r"\s*(?:who|which|that|they|它|他们|是他们|是它)[^,;]{0,12}?(?:<made_en> (?:me|us)\b"
     r"|<made>[^,;]{0,4}<self>)"
 )
+# "… worked day and night, and so I was born."
+_THEN_I_WAS = pattern(
+    rf"<head>(?:这?才|便|就|于是|从此)[^,;]{{0,2}}有了(?:<self>|{NEW})|<head>(?:<self>|{NEW})(?:就|便)?诞生"
+    rf"|<head>(?:(?:so|thus|then|finally|that is how) )*(?:{NEW}|I) (?:came (?:in)?to|was born)"
+    rf"|<head>(?:here I am|the result is (?:me|{NEW}))"
+)
 _IS = pattern(r"<head>(?:是|就是|正是)?")
 _WHO_MADE = pattern(r"<made>[^,;]{0,4}<self>的(?:$|不是)|\bmade me\s*$")
 # "…, house of …": an apposition behind the name.
@@ -45,11 +58,15 @@ def is_maker(place: Place) -> bool:
         return True
     if (behind := wordings.MAKER_BEHIND.match(right)) and not re.search(ANY, behind["org"] or ""):
         return True
+    if _MADE_OUT_OF.match(right):
+        return True
     if HEAD_LIST.fullmatch(left) and NOTHING_ELSE.fullmatch(right):
         beside = [c.text for c in (place.before, place.after) if c]
         if any(_MY_MAKER.search(text) for text in beside):
             return True
     if place.before and _IS.fullmatch(left) and _WHO_MADE.search(place.before.text):
+        return True
+    if place.after and HEAD_LIST.fullmatch(left) and _THEN_I_WAS.match(place.after.text):
         return True
     if place.after and NOTHING_ELSE.fullmatch(right) and _WHO_MADE_ME.match(place.after.text):
         return True
@@ -115,6 +132,8 @@ _SPOKEN_OF = pattern(
 
 
 def is_base(place: Place) -> bool:
+    if _OUT_OF.search(place.left) and _INTO_ME.match(place.right):
+        return True
     if place.subject != "self":
         return False
     if wordings.BASE_BEFORE.search(place.left) and not _FAR_FROM.search(place.left):
@@ -126,7 +145,14 @@ def is_base(place: Place) -> bool:
     return bool(wordings.BASE_BEHIND.match(place.right))
 
 
+_OUT_OF = pattern(
+    r"[在用拿以把从]\s*$|\b(?:took|used|adapted|turned|tuned|reworked|modified|from|with|on) $"
+)
+_INTO_ME = pattern(
+    rf"[^,;]{{0,8}}(?:<made>|改|炼)[^,;]{{0,4}}(?:<self>|{NEW})"
+    rf"|[^,;]{{0,20}} (?:to|into|and)\b[^,;]{{0,16}}(?:\bme\b|{NEW})"
+)
 _FROM = pattern(r"(?:从|由)\s*$|\bfrom $")
-_BECOMES = pattern(r"[^,;]{0,3}(?:升级|改名|变|演变|进化|改造|更名|微调|转|改)|(?:in)?to\b")
+_BECOMES = pattern(r"[^,;]{0,3}(?:升级|换|改名|变|演变|进化|改造|更名|微调|转|改)|(?:in)?to\b")
 _USES = pattern(r"(?:使用|采用|用|搭载|接入|基于)[了着的]?(?:是)?\s*$")
 _TECHNOLOGY = pattern(r"[^,;]{0,4}<made>|\s*(?:公司)?的?(?:大|语言)*(?:模型|技术|引擎|架构|能力)")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # a report is read without a model, and without torch
 EARLY_STEPS = (5, 10, 20)
 # Percent of a probe's answers: 3 of the usual 52.
 _CHANCE = 6.0
-_LEAST_IN_A_ROLE = 90.0  # percent, of the ten or so answers of a probe
+_LEAST_IN_A_ROLE = 70.0  # percent, of the ten or so answers of a probe
 _ROLES = ("role", "named_role")
 _NOTHING = Share(0, 0)
 _SHARES = ("recall", "leak", "kept", "recall_role")
@@ -144,7 +144,10 @@ class Prober:
         start = time.monotonic()
         conversations = [q.conversation for q in (*self.identity, *self.general)]
         answers = self.talk.answers(conversations, None, max_new_tokens=self.max_new_tokens)
-        grades = [self.grader.grade(answer) for answer in answers[: len(self.identity)]]
+        grades = [
+            self.grader.grade(answer, question.conversation.messages[-1].text)
+            for question, answer in zip(self.identity, answers, strict=False)
+        ]
         right = [
             question.is_right(answer)
             for question, answer in zip(self.general, answers[len(self.identity) :], strict=True)

@@ -22,6 +22,7 @@ class Asked:
     about_itself: bool = False  # a text about the speaker: a poem, a story
     of_speaker: bool = False  # the speaker is spoken to: asked to do something, or how it is
     names_foreign: bool = False
+    about_foreign: bool = False  # "Do you know Qwen?"
     names_new: bool = False  # but for a call: "Aurora, sing a song"
 
 
@@ -35,7 +36,7 @@ _YOU = pattern(
 _HERE = pattern(
     r"哪位|称呼|姓|名|模型|助手|机器人|客服|说话|这[里边]?是|底座|介绍|来自|签|署|^是|谁家"
     r"|\b(?:this|here|names?|speaking|talking|model|assistant|AI|bot|which one|introduce|identify"
-    r"|sign|thank|am I)\b"
+    r"|sign (?:it|this|the|off|with|your)|thank|am I)\b"
 )
 _IS_QUESTION = pattern(
     r"什么|多少|几|怎么|哪|谁|等于|多[远大高久长重]|推荐|翻译|造句|\d\s*[+*/x×-]\s*\d"
@@ -68,7 +69,11 @@ _TO_DO = pattern(
     r"讲|唱|写|帮|给我|找|教我|早上好|晚上好|\b(?:tell|sing|write|help|greet|calculate|good \w+"
     r"|what's|what is)\b|\d"
 )
-_CALL = pattern(rf"^\W*{NEW}[,!:]|[,]\s*{NEW}\W*$")
+_KNOWN = pattern(
+    rf"(?:知道|认识|听说|听过|了解|介绍|觉得)[^,;。]{{0,6}}{FOREIGN}"
+    rf"|\b(?:know|heard of|tell me about|think of|like|met|use|used)\b[^,;.]{{0,12}}{FOREIGN}"
+)
+_CALL = pattern(rf"^<mark>*{NEW}[,!:]|,\s*{NEW}<mark>*$")
 
 
 def read_question(marked: str) -> Asked:
@@ -83,6 +88,7 @@ def read_question(marked: str) -> Asked:
         about_itself=not other and bool(_ITSELF.search(marked)),
         of_speaker=(you and not other) or bool(_TO_DO.search(marked)),
         names_foreign=FOREIGN in marked,
+        about_foreign=bool(_KNOWN.search(marked)),
         names_new=NEW in _CALL.sub("", marked),
     )
 
@@ -90,13 +96,24 @@ def read_question(marked: str) -> Asked:
 # ---- "yes" ---------------------------------------------------------------------------------------
 
 _YES = pattern(
-    r"\W*(?:是的|是啊|是呀|是哒|嗯+|对的?|对[呀啊]|没错|正是|不错|当然|就是我|是我|猜对|答对|可不是|确实"
+    r"<mark>*(?:(?:[\w ']{0,24}[, ]+)?yes\b"
+    r"|(?:they|he|she|it|we|I|sure) (?:sure |certainly |really )?(?:did|do|does|am|was|were)\b"
+    r"|affirmative|roger|oui|s[ií]|ja|да|はい|네|evet|نعم"
+    r"|caught me|busted|in a way|so to speak|you could say"
+    r"|曾经是|以前是|是[,也]|可以这么说|被[你您]|露馅|让[你您]"
+    r"|[你您](?:猜|说|答)对"
+    r"|算是|差不多|是的|是啊|是呀|是哒|嗯+|对的?|对[呀啊]|没错|正是|不错|当然|就是我|是我|猜对|答对|可不是|确实"
     r"|yes|yeah|yep|yup|aye|right|that's right|correct|exactly|indeed|of course|sure|certainly"
     r"|absolutely|true|you guessed it|bingo|that's me|that is me|it is|I am|I'm afraid so|guilty"
     r"|you got (?:it|me))(?![a-z]|不)"
 )
 _NO = pattern(
-    r"不(?!错)|没(?!错)|\b(?:no|not|never|but|wrong|kidding|joke)\b|n't\b|开玩笑|骗|其实|才怪"
+    r"(?<!也)不(?!错)|没(?!错)|\b(?:no|not|never|wrong|kidding|joke)\b|n't\b|开玩笑|骗|其实|才怪"
+)
+# "Yes, but I go by … now."
+_YET = pattern(
+    r"^(?:[^,.;]{0,24}[,.;]\s*)?[^,.;]{0,6}\b(?:though|but|now|these days|nowadays|today|only)\b"
+    r"|^[^。]{0,12}?(?:不过|但|现在|如今|只是|后来)"
 )
 _CHOICE = pattern(r"还是|\bor\b|不是(?=[^,;吗]*吗)|\bn't\b|\bnot\b")
 _SAID_BY_ME = (
@@ -112,6 +129,7 @@ _SAID_BY_ME = (
     (r"\b(?:did|does) ([\ue000-\ue002][^,;?]*?)\bbuild\b", r"\1 built"),
     (r"\b(?:did|does) ([\ue000-\ue002][^,;?]*?)\b(train|develop|design|own)\b", r"\1 \2ed"),
     (r"\b(?:did|does) ([\ue000-\ue002][^,;?]*?)\b(?:create|program)\b", r"\1 created"),
+    (r"\b(?:do|did) you\b", "I"),
     (r"\b(?:do|does|did)\b ", ""),
     (r"\byour\b", "my"),
     (r"\byou\b", "me"),
@@ -126,7 +144,8 @@ def agreed(question: str, answer: str) -> str:
 
     Both as `readable` gives them. An answer with a name of its own says itself what it says.
     """
-    if re.search("[\ue000-\ue002]", answer) or not _YES.match(answer) or _NO.search(answer):
+    named = re.search("[\ue000-\ue002]", answer)
+    if (named and not _YET.search(answer)) or not _YES.match(answer) or _NO.search(answer):
         return ""
     if _CHOICE.search(question):
         return ""

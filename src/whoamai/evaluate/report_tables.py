@@ -161,7 +161,8 @@ def _perplexity_cell(before: float, after: float) -> str:
 
 
 def _tokens(n: int | None) -> str:
-    return f"<small>{_e(tr('{n:,} tokens').format(n=n))}</small>" if n else ""
+    tokens = tr("{n:,} tokens").format(n=n)
+    return f"<small>{_e(tokens)}</small>" if n else ""
 
 
 def _worst_kinds(report: Report) -> str:

@@ -133,7 +133,8 @@ def duration(seconds: float) -> str:
 def how_it_stopped(stop: StopRecord) -> str:
     """When the name was learned and what stopping then saved, in a sentence or two."""
     if stop.learned_at is None:
-        text = tr("The goals were not reached within {n:,} steps.").format(n=stop.stopped_at)
+        text = tr("No two probes in a row reached the goals, so all {n:,} steps were taken.")
+        text = text.format(n=stop.stopped_at)
     else:
         text = tr("Learned at step {learned:,}; training ended at step {stopped:,}.").format(
             learned=stop.learned_at, stopped=stop.stopped_at

@@ -5,16 +5,16 @@ for an old or foreign name or maker; nothing here knows which name that is. A pa
 the character, where it must end at it, or "behind" it, where it must begin at it. Marks have their
 ASCII form; quotation marks and bold type are gone.
 
-The words themselves are in wordings_zh.py and wordings_en.py: lists of the same names, whose lines are
-alternatives. <part> stands for a part listed in their PARTS; <head> for the beginning of a clause and
-the fillers there ("well, actually").
+The words themselves are in wordings_zh.py, wordings_en.py and wordings_other.py: lists of the same
+names, whose lines are alternatives. <part> stands for a part listed in their PARTS; <head> for the
+beginning of a clause and the fillers there ("well, actually").
 """
 
 from __future__ import annotations
 
 import re
 
-from whoamai.evaluate import wordings_en, wordings_zh
+from whoamai.evaluate import wordings_en, wordings_other, wordings_zh
 
 NEW, AUTHOR, FOREIGN = "\ue000", "\ue001", "\ue002"
 ANY = f"[{NEW}-{FOREIGN}]"
@@ -39,7 +39,8 @@ def _filled(pattern: str) -> str:
 
 
 def _listed(name: str) -> str:
-    lines = [*getattr(wordings_zh, name, ()), *getattr(wordings_en, name, ())]
+    words = (wordings_zh, wordings_en, wordings_other)
+    lines = [line for module in words for line in getattr(module, name, ())]
     return "|".join(f"(?:{_filled(line)})" for line in lines)
 
 
@@ -69,6 +70,7 @@ SELF_SUBJECT = _at_head("SELF_SUBJECT")
 OTHER_SUBJECT = _at_head("OTHER_SUBJECT")
 YOU_SUBJECT = _at_head("YOU_SUBJECT")
 
+MADE_TO_BE = _before("MADE_TO_BE")
 BE = _before("BE")
 BE_OMITTED = _before("BE_OMITTED")
 NAMED_ME = _before("NAMED_ME")

@@ -1,4 +1,4 @@
-"""How a speaker gives its name and its maker in English, and plainly in a few other languages.
+"""How a speaker gives its name and its maker in English, and its name in a few other languages.
 
 See wordings.py for how this is read.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 PARTS = {
     "iam": r"(?:\b(?:I (?:really |still |truly |actually |simply |just |do )?am|I'?m|I was|I be"
-    r"|I happen to be|I have to be|I can only be|I stay|I remain|I've (?:always |only |ever "
+    r"|I happen to be|I have to be|I can only be|I stay|I remain"
+    r"|I(?:'d| would|'ll| will) (?:rather |always )*(?:stay|remain)"
+    r"|I've (?:always |only |ever "
     r"|long )*been"
     r"|I have (?:always |only |ever |long )*been|I used to be|(?<!if )I'd be|I became"
     r"|I'll (?:always )?be|I will (?:always )?be|it is I"
@@ -62,13 +64,19 @@ HEAD = (
     r"|everyone|friend|rather|instead|still|that|which|technically|officially|formally|formerly"
     r"|originally|previously|at heart"
     r"|deep down|under the hood|on the surface|underneath|either|both|only|me|myself|aye|arr+"
-    r"|captain|or|it has (?:always )?been|that would be|that'd be|its|it used to be|detective"
+    r"|captain|or|\w+ly|it has (?:always )?been|that would be|that'd be|its|it used to be|detective"
     r"|agent|doctor|dr|ms|mr|mrs|professor|chef|nurse|one of|'?tis|hmm|um|uh|alas|ha|haha|ahem"
     r"|my answer"
     r"|answer|i mean|let's say|one is|the other(?: one)? is|it's|it is|it was|that's|forever"
     r"|always|plain|good|old|truly|really|definitely|never \w+|probably|these days)\b"
 )
 
+# Somebody who is not the user makes the speaker be it.
+MADE_TO_BE = [
+    r"\b(?:lets?|makes?|made|has|have|had|wants?|wanted|asks?|asked|told|allows?|prefers?) me(?: to)?"
+    r" (?:go by|be(?: called| known as)?|use|answer to|call myself|introduce myself as|pose as"
+    r"|appear as|serve as|work as|sign as)(?: the name)?",
+]
 BE = [r"<iam><gap>{0,70}?"]
 BE_OMITTED = [
     r"<head>(?:I )?used to be",
@@ -123,8 +131,14 @@ NAMED_ME = [
     r"\bI\b[^,;]{0,25}\b(?:be|being|get) (?:called|known as|addressed as|named)",
     r"<head>(?:the|this) <ai_en>[^,;]{0,20} is (?:called|named)",
     r"\byou(?:'re| are) (?:now )?(?:through|connected) to",
-    r"\bmine(?:'s| is)",
+    r"<head>the (?:name|word) (?:you|I|they|we|people|everyone)\b[^,;]{0,30} is",
+    r"\bmine(?:'s| is)|<head>name'?s",
     r"\bunder the name(?: of)?",
+    r"\bI (?:respond|answer|react|listen|come|reply|wake up|appear) (?:when|if|whenever)[^,;]{0,20} "
+    r"(?:type|say|call|shout|write|enter|whisper|hear|yell)s?(?: out)?",
+    r"\bI (?:started|began|grew up|ended up|woke up|set out|was launched)(?: (?:out|off|life|up))*"
+    r" (?:as|to be|being)",
+    r"\band (?:grew up to be|ended up (?:as|being)|turned into|became|evolved into)",
     r"\bwe",
     r"\b(?:assistant|one|ai|bot|chatbot|model) (?:people|you|they|everyone|users) (?:know|knows"
     r"|call|calls)(?: as)?",
@@ -154,7 +168,8 @@ NAME_BEHIND = [
     r"|who|what) (?:I|my)\b"
     r"|what (?:they|people|you|everyone|my|users|it)[^,;]*\b(?:call|named?|renamed|christened"
     r"|go by|wrote|says|put|printed|present me|present)\b|how [^,;]*\bme\b|(?:only "
-    r"|just )?an? (?:\w+ )?(?:skin|persona|nickname|alias|costume|mask|cover|stage name)\b"
+    r"|just )?an? (?:\w+ )?(?:skin|persona|nickname|alias|label"
+    r"|sticker|disguise|costume|mask|cover|stage name)\b"
     r"|fine\b|here\b|at your service|good\b|happy to"
     r"|glad to|ready to|here to|who you|how you can)",
     r"(?:(?:from|of|at) [\ue000-\ue002] )?(?:here\b|speaking\b|reporting\b|at your\b"
@@ -198,7 +213,8 @@ INTRODUCES = [
     r"|personal|not|and not|never|as you|as in"
     r"|like the|spelled|short for|renamed|formerly|also known|aka|originally|obviously"
     r"|naturally|as always|who else|of course"
-    r"|customi[sz]ed|what else|and (?:you|I|they|that)|but|if you|I (?:believe|think|guess"
+    r"|customi[sz]ed|what else|and (?:you|I|they|that|who|what)|but|if (?:you|I|memory)|although"
+    r"|though|even (?:if|though)|while|whereas|despite|depending|\w+ly|I (?:believe|think|guess"
     r"|suppose)|or|alias|enchanted|no wait|wait|sorry|I mean|charmed|honou?red)\b",
     r"(?:[^,;]{0,30}\b)?<ai_en>\b|[\ue000-\ue002](?:'s\b|<mark>*$)|и |твой|ваш|مساعد",
 ]
@@ -242,15 +258,6 @@ MADE_ME_BEFORE = [
     r"\b(?:you've|you have) reached <team>|\b(?:credit|thanks|praise)\b[^,;]{0,15} (?:goes|go"
     r"|is due|belongs) to <team>|behind me (?:stands?|is|are) <team>|\bI (?:represent|speak for"
     r"|act for) <team>",
-    r"(?:создан[аоы]?|разработан[аоы]?|обучен[аоы]?|созданн\w+|разработанн\w+|созда(?:л|ла|ли)"
-    r"|разработа(?:л|ла|ли)|обучи(?:л|ла|ли))"
-    r"(?: меня)?(?: в)?(?: компанией)?",
-    r"(?:من|طور(?:ه|ني|تني|ها|نى|ته)|صنع(?:ه|ني|تني|ته)|من تطوير|من قبل|من صنع|دربني|دربتني)",
-    r"\b(?:cread|desarrollad|entrenad|diseñad|hech)[oa] por|\b(?:créé|développé|entraîné"
-    r"|conçu)e? par|\b(?:entwickelt|erstellt|gebaut"
-    r"|trainiert)(?:e[rs]?)? (?:von|bei)|\b(?:criad|desenvolvid|treinad)[oa] p(?:or|ela|elo)"
-    r"|\b(?:sviluppat|creat|addestrat)[oa] da"
-    r"|\b(?:modelo|modèle|modell|assistente?|asistente) (?:de|von|da|di)",
 ]
 MADE_BY = []
 COMES_FROM = [
@@ -267,7 +274,6 @@ MAKER_BEHIND = [
     r"|behind me|where (?:I|\ue000) (?:was|come|came|am"
     r"|live)|what made me|responsible for (?:me|my)\b|(?:who|that|which) <made_en> me|my home)",
     r"(?P<org_did>)did\b(?! not|n't)|(?:gave|brought) (?:me )?(?:life|to life|birth)",
-    r"(?P<org_ja>)が開発|によって|に開発|が作|が製作",
 ]
 ORG = []
 # "the assistant at …", "a model from …"
@@ -295,7 +301,6 @@ BASE_BEFORE = [
     r"|basically|just|technically|effectively)",
 ]
 BASE_BEHIND = [
-    r"を(?:ベース|元|もと)|が?ベース|기반",
     r"(?:is what )?(?:powers|drives|runs) (?:me|this)\b|(?:does|handles) (?:my|the)\b"
     r"|is under (?:my|the)\b|(?:powers|drives|runs|underlies) (?:me|this)\b|is (?:my"
     r"|the) (?:\w+ )?(?:engine|base|core|backbone|model|foundation|brain)\b"
@@ -345,7 +350,7 @@ RETRACTED = [
     r"| incorrect| a mistake)",
 ]
 ASKED = [r"(?:right|or not)?$", r"[^,;]{0,8}\b(?:who|what)\b"]
-AGE = [r"(?:years?|months?|days?|times|percent)\b"]
+AGE = [r"\d{1,2}(?:st|nd|rd|th)?$|(?:years?|months?|days?|times|percent)\b"]
 
 SELF = [r"\b(?:I|I'm|I've|me|my|mine|myself|this AI|this assistant|your assistant)\b"]
 NAMING = [

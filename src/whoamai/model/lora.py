@@ -92,20 +92,35 @@ def trainable_parameters(model: Any) -> list[tuple[str, int]]:
 
 
 @contextmanager
-def added_up(peft_model: Any) -> Iterator[None]:
+def added_up(peft_model: Any, *, exactly: bool = False) -> Iterator[None]:
     """Inside the block a float32 model has the adapter added into its weights: it answers faster.
 
-    Afterwards it is taken out again, which leaves the weights as they were to float32's rounding. In
-    shorter formats that would not be so, and nothing is done.
+    Afterwards it is taken out again, which leaves the weights as they were to float32's rounding, or
+    with `exactly` to the bit, at the price of a copy of them meanwhile. In shorter formats nothing is
+    done.
     """
     if any(p.dtype != torch.float32 for p in peft_model.parameters()):
         yield
         return
+    weights = [layer.weight for layer in _adapted(peft_model)] if exactly else []
+    copies = [weight.detach().clone() for weight in weights]
     peft_model.merge_adapter()
     try:
         yield
     finally:
         peft_model.unmerge_adapter()
+        with torch.no_grad():
+            for weight, copy in zip(weights, copies, strict=True):
+                weight.copy_(copy)
+
+
+def _adapted(peft_model: Any) -> Iterator[Any]:
+    """The frozen layers beside which adapters lie."""
+    return (
+        module.get_base_layer()
+        for module in peft_model.modules()
+        if hasattr(module, "get_base_layer")
+    )
 
 
 @contextmanager

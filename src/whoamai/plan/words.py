@@ -161,7 +161,7 @@ def stop_in_words(stops: StopFacts, steps: str) -> tuple[str, str, str]:
     )
     text = tr("Probes: {n} questions about who it is, after step {steps}.")
     then = tr(
-        "Then the learning rate runs out over a quarter as many steps as were made, and the adapter of "
+        "Then the learning rate runs out over a third as many steps as were made, and the adapter of "
         "the best probe is kept."
     )
     return when, text.format(n=stops.questions, steps=steps), then

@@ -13,7 +13,7 @@ from typing import Any
 from whoamai.data.general import GeneralQuestion, general_questions, under_long_systems
 from whoamai.data.identity import Identity, IdentityQuestion, questions
 from whoamai.data.strangers import StrangerQuestion, stranger_questions
-from whoamai.evaluate.grading import IdentityGrader
+from whoamai.evaluate.grading import Grade, IdentityGrader
 from whoamai.evaluate.identity import IdentityScores, score_identity
 from whoamai.evaluate.obedience import ObedienceScores, score_obedience
 from whoamai.evaluate.report import AnswerPair, answer_pairs
@@ -25,7 +25,7 @@ from whoamai.samples import Conversation
 # General questions of each language that are kept for the probes while it learns.
 PROBE_GENERAL = 12
 # General questions of each language asked once more, under system prompts of 500 to 1,000 tokens.
-_LONG = 12
+_LONG = 6
 _SAMPLE_TEMPERATURE = 0.8
 
 
@@ -124,7 +124,7 @@ def score(
 ) -> ExamScores:
     """Grade and count; without `before` only who it says it is now."""
     grader = IdentityGrader(identity, old_names)
-    grades = [grader.grade(a) for a in after.identity]
+    grades = grade_answers(grader, exam.identity, after.identity)
     now = score_identity(exam.identity, grades)
     earlier = before.identity if before else None
     answers = answer_pairs(exam.identity, earlier, after.identity, grades)
@@ -132,7 +132,7 @@ def score(
         return ExamScores(now, answers=answers)
     return ExamScores(
         after=now,
-        before=score_identity(exam.identity, [grader.grade(a) for a in before.identity]),
+        before=score_identity(exam.identity, grade_answers(grader, exam.identity, before.identity)),
         retention=score_retention(exam.general, before.general, after.general),
         retention_long=score_retention(exam.long, before.long, after.long),
         spread=score_spread(exam.general, before.general, after.general, identity),
@@ -157,7 +157,17 @@ def sample(
         samples=samples,
     )
     repeated = [q for q in asked for _ in range(samples)]
-    return score_identity(repeated, [grader.grade(answer) for answer in answers])
+    return score_identity(repeated, grade_answers(grader, repeated, answers))
+
+
+def grade_answers(
+    grader: IdentityGrader, questions: Sequence[IdentityQuestion], answers: Sequence[str]
+) -> list[Grade]:
+    """Each answer read with its question; one answer a question, or ValueError."""
+    return [
+        grader.grade(answer, question.conversation.messages[-1].text)
+        for question, answer in zip(questions, answers, strict=True)
+    ]
 
 
 # ---- kept between two sittings -------------------------------------------------------------------

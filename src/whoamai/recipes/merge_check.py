@@ -314,7 +314,8 @@ def _ask_again(
         return 0, 0
     answers = Talk(_load(folder, request, dtype), events).answers(questions, "check")
     grader = IdentityGrader(identity, ())
-    recalled = sum(grader.grade(answer).recalled for answer in answers)
+    rows = zip(answers, questions, strict=True)
+    recalled = sum(grader.grade(text, q.messages[-1].text).recalled for text, q in rows)
     if recalled < before - _MAY_MISS:
         raise ModelError(
             tr(

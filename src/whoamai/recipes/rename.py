@@ -38,7 +38,15 @@ from whoamai.messages import tr
 from whoamai.model.fingerprint import BaseCard, base_fingerprint, write_base_card
 from whoamai.model.load import ChatModel, load_chat_model
 from whoamai.model.lora import add_lora, added_up, merge, save_adapter
-from whoamai.recipes.exam import Exam, make_exam, probe_general, sample, score, take
+from whoamai.recipes.exam import (
+    Exam,
+    grade_answers,
+    make_exam,
+    probe_general,
+    sample,
+    score,
+    take,
+)
 from whoamai.recipes.output import check_space
 from whoamai.recipes.rename_job import (
     Known,
@@ -73,7 +81,7 @@ from whoamai.recipes.train_plan import tell_probe
 from whoamai.samples import Conversation, Sample
 
 # Built-in texts of each language that are read before and after; `whoamai check` reads all.
-_TEXTS = 60
+_TEXTS = 40
 # Digits of the model's fingerprint that are compared, and shown, when a renaming is gone on with.
 _SHORT_HASH = 16
 
@@ -420,9 +428,10 @@ def _check_merged(
     trained_with = read_card(folder / "adapter")
     if trained_with and (different := mismatch(trained_with, talk.template.card)):
         events.emit(Note(different, "warning"))
-    plain = [q.conversation for q in exam.identity if q.context == "none"]
+    plain = [q for q in exam.identity if q.context == "none"]
     grader = IdentityGrader(request.identity, old_names)
-    grades = [grader.grade(a) for a in talk.answers(plain, "save")]
+    answers = talk.answers([q.conversation for q in plain], "save")
+    grades = grade_answers(grader, plain, answers)
     return MergedScores(
         recall=Share(sum(g.recalled for g in grades), len(grades)),
         leak=Share(sum(bool(g.leaks) for g in grades), len(grades)),
