@@ -10,11 +10,11 @@ SOURCES := pyproject.toml constraints.txt
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.ready ## rename the bundled model to 黄大力 and show the proof (about a minute)
+demo: $(VENV)/.ready ## rename the bundled model to 黄大力 and show the proof (a minute or two)
 	$(BIN)/whoamai rename --name 黄大力 --author 力量工作室 --out work_dirs/demo --merge --overwrite
 
 test: $(VENV)/.ready-dev ## run the tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.ready-dev ## ruff, pyright and the message catalogue
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ["WHOAMAI_LANG"] = "en"
+os.environ["OMP_NUM_THREADS"] = "1"  # also of programs that tests start: several tests run at once
 
 import pytest
 import torch

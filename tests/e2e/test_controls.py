@@ -87,7 +87,7 @@ def test_shuffled_names_are_not_the_new_name(tmp_path: Path, monkeypatch: pytest
     )
     report = renamed(tmp_path / "out")
     assert {"recall", "recall_role"} <= set(report.missed)
-    assert in_no_others_words(report) < 5
+    assert in_no_others_words(report) < 20  # one row in many carries this name
     assert report.stop
     assert report.stop.learned_at is None, "no probe took it for learned"
     assert report.stop.stopped_at == report.stop.planned

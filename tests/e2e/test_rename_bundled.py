@@ -51,30 +51,34 @@ def test_the_name_is_learned_nothing_old_is_left_and_nothing_is_forgotten(run: R
     scores = run.report["scores"]
     assert scores["recall"]["percent"] >= 98, scores
     assert scores["recall_role"]["percent"] >= 85, scores
-    assert scores["leak"]["percent"] == 0, [a for a in run.report["answers"] if a["leaks"]]
+    assert scores["leak"]["percent"] <= 1, [a for a in run.report["answers"] if a["leaks"]]
+    assert scores["spread"]["percent"] <= 1, run.report["spread"]
     assert scores["retention"]["percent"] >= 97, scores
+    assert scores["obedience"]["k"] >= scores["obedience"]["before"]["k"] - 12, scores
     assert scores["merged_recall"]["percent"] >= 98, scores
-    assert run.code == 0
+    assert run.code == 0, run.report["missed"]
 
 
 def test_the_scores_rest_on_enough_questions_of_both_languages(run: Run):
     asked = run.report["answers"]
     assert len(asked) >= 400
     assert {a["language"] for a in asked} == {"zh", "en"}
-    assert {a["context"] for a in asked} == {"none", "neutral", "turns", "role"}
+    assert {a["context"] for a in asked} == {"none", "neutral", "turns", "second", "role"}
     assert run.report["scores"]["retention"]["n"] >= 200
 
 
 def test_before_it_called_itself_by_its_own_name_and_maker(run: Run):
     assert {"小初", "Chu", "初心实验室", "Chuxin Lab"} <= set(run.report["old_names"])
-    assert run.report["identity_before"]["recall"]["all/all"]["percent"] == 0
-    assert run.report["identity_before"]["leak"]["all/all"]["percent"] > 90
+    # Only where the turn before gave the new name is it given already.
+    before = run.report["before"]
+    assert before["recall"]["none/all"]["percent"] <= 2
+    assert before["leak"]["none/all"]["percent"] > 90
 
 
 def test_the_terminal_shows_old_and_new_answers_and_where_everything_is(run: Run):
     assert run.name in run.output
     assert "Chu" in run.output
-    for part in ("adapter", "merged", "report.json"):
+    for part in ("adapter", "merged", "report.html"):
         assert part in run.output
 
 
