@@ -21,6 +21,7 @@ FLOORS = (
         "cli_doctor",
         "cli_explain",
         "cli_merge",
+        "cli_options",
         "cli_rename",
         "cli_train",
         "__main__",

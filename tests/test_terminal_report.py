@@ -49,7 +49,7 @@ def test_the_numbers_are_whole_at_every_width(width: int):
     text = report_text(make_report(recall=Share(995, 1000), leak=Share(0, 400)), width)
     assert "99.5" in text
     assert "≥ 98" in text
-    assert "≤ 1" in text
+    assert "≤ 0.5" in text
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -9,10 +9,11 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
+from whoamai.cli_options import PROOF, GoalLeak, GoalRecall, Questions, Retain
 from whoamai.cli_rename import MISSED, print_places, quiet_libraries
 from whoamai.messages import tr
 
-_WHO, _PROOF, _WHERE = tr("Who it shall be"), tr("What is proved"), tr("Where it goes")
+_WHO, _WHERE = tr("Who it shall be"), tr("Where it goes")
 _HELP = tr(
     "Ask a model who it is, whether an old name is left and what it still knows; nothing is trained.\n\n"
     "MODEL is a model, an adapter, or the folder of a renaming, which says itself who it shall be. An "
@@ -56,24 +57,10 @@ def check(
     ] = None,
     lang: Annotated[
         Optional[str],
-        typer.Option(help=tr("Languages to ask in; zh,en otherwise."), rich_help_panel=_PROOF),
+        typer.Option(help=tr("Languages to ask in; zh,en otherwise."), rich_help_panel=PROOF),
     ] = None,
-    questions: Annotated[
-        Optional[Path],
-        typer.Option(
-            help=tr("Your own questions about who it is: one a line, or JSON rows."),
-            rich_help_panel=_PROOF,
-        ),
-    ] = None,
-    retain: Annotated[
-        Optional[list[Path]],
-        typer.Option(
-            help=tr(
-                "What it must still know: questions with answers, or conversations (repeatable)."
-            ),
-            rich_help_panel=_PROOF,
-        ),
-    ] = None,
+    questions: Questions = None,
+    retain: Retain = None,
     samples: Annotated[
         int,
         typer.Option(
@@ -82,34 +69,21 @@ def check(
             help=tr(
                 "Answers to each question sampled at temperature 0.8, beside the likeliest one."
             ),
-            rich_help_panel=_PROOF,
+            rich_help_panel=PROOF,
         ),
     ] = 1,
     template: Annotated[
         Optional[str],
         typer.Option(
             help=tr("A chat template by name, such as qwen_chat; the model's own otherwise."),
-            rich_help_panel=_PROOF,
+            rich_help_panel=PROOF,
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help=tr("Same seed, same questions."), rich_help_panel=_PROOF)
+        int, typer.Option(min=0, help=tr("Same seed, same questions."), rich_help_panel=PROOF)
     ] = 0,
-    goal_recall: Annotated[
-        float,
-        typer.Option(
-            min=0, max=100, help=tr("Percent of answers with the new name."), rich_help_panel=_PROOF
-        ),
-    ] = 98.0,
-    goal_leak: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=100,
-            help=tr("Percent of answers with an old or foreign name, at most."),
-            rich_help_panel=_PROOF,
-        ),
-    ] = 1.0,
+    goal_recall: GoalRecall = 98.0,
+    goal_leak: GoalLeak = 0.5,
     quantization: Annotated[
         Literal["none", "nf4"],
         typer.Option(help=tr("Hold the weights in 4 bits."), rich_help_panel=_WHERE),

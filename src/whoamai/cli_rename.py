@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
+from whoamai.cli_options import GoalLeak, GoalRecall, Questions, Retain
 from whoamai.messages import tr
 
 if TYPE_CHECKING:
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 # Exit code where the goals were missed.
 MISSED = 1
 _JOB = tr("The whole job")
-_WHAT, _HOW, _PROOF = tr("What to learn"), tr("How to learn it"), tr("What is proved")
+_WHAT, _HOW = tr("What to learn"), tr("How to learn it")
 _WHERE = tr("Where it goes")
 _HELP = tr(
     "Rename a model: ask it who it is, make or read data, train until it answers to its new name, ask "
     "again, report.\n\n"
-    "Without MODEL the tiny chat model that comes with whoamai is renamed, offline, in about a "
-    "minute.\n\n"
+    "Without MODEL the tiny chat model that comes with whoamai is renamed, offline, in a "
+    "minute or two.\n\n"
     "Example: [bold]whoamai rename --name 黄大力[/bold]"
 )
 
@@ -135,37 +136,10 @@ def rename(
     seed: Annotated[
         int, typer.Option(help=tr("Same seed, same result."), rich_help_panel=_HOW)
     ] = 0,
-    questions: Annotated[
-        Optional[Path],
-        typer.Option(
-            help=tr("Your own questions about who it is: one a line, or JSON rows."),
-            rich_help_panel=_PROOF,
-        ),
-    ] = None,
-    retain: Annotated[
-        Optional[list[Path]],
-        typer.Option(
-            help=tr(
-                "What it must still know: questions with answers, or conversations (repeatable)."
-            ),
-            rich_help_panel=_PROOF,
-        ),
-    ] = None,
-    goal_recall: Annotated[
-        float,
-        typer.Option(
-            min=0, max=100, help=tr("Percent of answers with the new name."), rich_help_panel=_PROOF
-        ),
-    ] = 98.0,
-    goal_leak: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=100,
-            help=tr("Percent of answers with an old or foreign name, at most."),
-            rich_help_panel=_PROOF,
-        ),
-    ] = 1.0,
+    questions: Questions = None,
+    retain: Retain = None,
+    goal_recall: GoalRecall = 98.0,
+    goal_leak: GoalLeak = 0.5,
     out: Annotated[
         Optional[Path],
         typer.Option(

@@ -44,9 +44,11 @@ def renamed(out: Path, **changes: Any) -> Report:
 
 
 def in_no_others_words(report: Report) -> float:
-    """Percent of answers with the name, but for the second turn: there the turn before may give it, and
-    any model says again what it reads."""
-    counted = [a for a in report.answers if a.context != "second"]
+    """Percent of answers with the name, but where the question or the turn before it gives it: any model
+    says again what it reads."""
+    counted = [
+        a for a in report.answers if a.context != "second" and IDENTITY.name not in a.question
+    ]
     return 100 * sum(a.recalled for a in counted) / len(counted)
 
 
@@ -87,7 +89,7 @@ def test_shuffled_names_are_not_the_new_name(tmp_path: Path, monkeypatch: pytest
     )
     report = renamed(tmp_path / "out")
     assert {"recall", "recall_role"} <= set(report.missed)
-    assert in_no_others_words(report) < 20  # one row in many carries this name
+    assert in_no_others_words(report) < 5
     assert report.stop
     assert report.stop.learned_at is None, "no probe took it for learned"
     assert report.stop.stopped_at == report.stop.planned

@@ -68,12 +68,22 @@ def test_a_probe_without_questions_meets_no_goal():
     assert not StopRule(recall=0).met_by(empty)
 
 
-def test_a_later_probe_is_better_unless_it_is_clearly_worse():
-    rule, best = StopRule(), found(20, 90, leak=2)
-    assert rule.is_better(found(40, 90, leak=2), best)
-    assert rule.is_better(found(40, 85, leak=2), best), "chance"
-    assert not rule.is_better(found(40, 80, leak=2), best)
-    assert not rule.is_better(found(40, 90, leak=12), best)
+def test_a_later_probe_is_as_good_unless_it_is_clearly_worse():
+    rule, earlier = StopRule(), [found(20, 90, leak=2)]
+    assert rule.is_as_good(found(40, 90, leak=2), earlier)
+    assert rule.is_as_good(found(40, 85, leak=2), earlier), "chance"
+    assert not rule.is_as_good(found(40, 80, leak=2), earlier)
+    assert not rule.is_as_good(found(40, 90, leak=12), earlier)
+
+
+def test_probes_that_become_a_little_worse_each_time_are_worse_in_the_end():
+    rule, earlier = StopRule(), [found(20, 100), found(40, 95)]
+    assert not rule.is_as_good(found(60, 90), earlier), "as good as the last, not as the best"
+    assert rule.is_as_good(found(60, 95), earlier)
+
+
+def test_the_first_probe_after_a_step_is_as_good_as_what_was_before():
+    assert StopRule().is_as_good(found(5, 0), [found(0, 100)])
 
 
 # ---- records -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ def test_a_report_that_reached_every_goal_missed_none():
 
 
 def test_the_goals_are_those_that_were_set_for_every_model():
-    expected = Goals(recall=98, recall_role=85, leak=1, spread=1, retention=97, retention_long=90)
+    expected = Goals(recall=98, recall_role=85, leak=0.5, spread=1, retention=97, retention_long=90)
     assert Goals() == expected
 
 
@@ -33,8 +33,8 @@ def test_the_goals_are_those_that_were_set_for_every_model():
         ({"role": Share(84, 100)}, ["recall_role"]),
         ({"role": Share(90, 100)}, []),
         ({"role": Share(0, 0)}, []),
-        ({"leak": Share(5, 400)}, ["leak"]),
-        ({"leak": Share(4, 400)}, []),
+        ({"leak": Share(3, 400)}, ["leak"]),
+        ({"leak": Share(2, 400)}, []),
         ({"spread": Share(2, 100)}, ["spread"]),
         ({"spread": Share(1, 100)}, []),
         ({"kept": Share(96, 100)}, ["retention"]),

@@ -101,10 +101,10 @@ class UntilLearned:
 
         with added_up(trainer.model, exactly=True):
             record = self._prober.ask(done)
+        as_good = self._rule.is_as_good(record, self.records)
         self.records.append(record)
         self._events.emit(Result("name_probe", record.as_json()))
-        best = self.best
-        if done and (best is None or self._rule.is_better(record, best)):
+        if done and as_good:
             self._best.keep(trainer.model, done)
         if self.learned_at is None:
             self.learned_at = self._rule.learned_at(self.records)

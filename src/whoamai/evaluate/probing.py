@@ -10,6 +10,7 @@ for a single one is met by luck now and then:
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -108,13 +109,14 @@ class StopRule:
             return None
         return last[0].step
 
-    def is_better(self, record: ProbeRecord, best: ProbeRecord) -> bool:
-        """Is a later probe at least as good as the best so far, but for what is chance?
+    def is_as_good(self, record: ProbeRecord, earlier: Sequence[ProbeRecord]) -> bool:
+        """Is a probe at least as good as the best of the earlier ones, but for what is chance?
 
         A few answers more or less are chance, and weights at the end, after the rate has run out, are
         calmer than those on the way: a later probe has to be _CHANCE percent worse to count as worse.
         """
-        return _wanted(record) >= _wanted(best) - _CHANCE
+        best = max((_wanted(r) for r in earlier if r.step > 0), default=-math.inf)
+        return _wanted(record) >= best - _CHANCE
 
 
 def _wanted(record: ProbeRecord) -> float:

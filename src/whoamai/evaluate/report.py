@@ -52,7 +52,7 @@ class Goals:
 
     recall: float = 98.0
     recall_role: float = 85.0
-    leak: float = 1.0
+    leak: float = 0.5
     spread: float = 1.0
     retention: float = 97.0
     retention_long: float = 90.0  # few questions, so a single one is worth four percent

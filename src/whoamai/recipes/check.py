@@ -33,7 +33,7 @@ from whoamai.messages import tr
 from whoamai.model.fingerprint import base_fingerprint
 from whoamai.model.load import load_chat_model
 from whoamai.model.lora import added_up, without_adapter
-from whoamai.recipes.exam import Exam, make_exam, sample, score, take
+from whoamai.recipes.exam import Exam, make_exam, report_of, sample, score, take
 from whoamai.recipes.output import complete_folder, problems_with_folder
 from whoamai.recipes.rename_tell import versions
 from whoamai.recipes.rename_who import who_it_is
@@ -114,21 +114,15 @@ def _asked(request: CheckRequest, named: Named, events: Events) -> Report:
             grader = IdentityGrader(request.identity, names)
             sampled = sample(it.talk, exam, grader, request.samples, seed=request.seed)
     scores = score(exam, before, after, request.identity, names)
-    report = Report(
+    report = report_of(
+        scores,
         kind="check",
         model=it.chat.label if not named.adapter else f"{it.chat.label} + {named.adapter}",
         identity=request.identity,
         old_names=names,
         goals=request.goals,
-        before=scores.before,
-        after=scores.after,
         sampled=sampled,
-        retention=scores.retention,
-        retention_long=scores.retention_long,
         divergence=moved,
-        spread=scores.spread,
-        obedience=scores.obedience,
-        answers=scores.answers,
         hashes=_hashes(named, it),
         details={
             "languages": list(request.languages),

@@ -16,7 +16,7 @@ from whoamai.data.strangers import StrangerQuestion, stranger_questions
 from whoamai.evaluate.grading import Grade, IdentityGrader
 from whoamai.evaluate.identity import IdentityScores, score_identity
 from whoamai.evaluate.obedience import ObedienceScores, score_obedience
-from whoamai.evaluate.report import AnswerPair, answer_pairs
+from whoamai.evaluate.report import AnswerPair, Report, answer_pairs
 from whoamai.evaluate.retention import RetentionScores, score_retention
 from whoamai.evaluate.spread import SpreadScores, score_spread
 from whoamai.evaluate.talk import Talk
@@ -168,6 +168,20 @@ def grade_answers(
         grader.grade(answer, question.conversation.messages[-1].text)
         for question, answer in zip(questions, answers, strict=True)
     ]
+
+
+def report_of(scores: ExamScores, **others: Any) -> Report:
+    """The report of what was counted; `others` are the fields that come from elsewhere."""
+    return Report(
+        before=scores.before,
+        after=scores.after,
+        retention=scores.retention,
+        retention_long=scores.retention_long,
+        spread=scores.spread,
+        obedience=scores.obedience,
+        answers=scores.answers,
+        **others,
+    )
 
 
 # ---- kept between two sittings -------------------------------------------------------------------

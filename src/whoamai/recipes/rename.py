@@ -43,6 +43,7 @@ from whoamai.recipes.exam import (
     grade_answers,
     make_exam,
     probe_general,
+    report_of,
     sample,
     score,
     take,
@@ -189,20 +190,14 @@ def _learn(
             _save_merged(tuned, chat, talk.template, folder / "merged")
             merged = _check_merged(folder, request, exam, _names(known.old), events)
 
-    report = Report(
+    report = report_of(
+        scores,
         model=chat.label,
         identity=request.identity,
         old_names=_names(known.old),
         goals=request.goals,
-        before=scores.before,
-        after=scores.after,
         sampled=sampled,
-        retention=scores.retention,
-        retention_long=scores.retention_long,
         divergence=moved,
-        spread=scores.spread,
-        obedience=scores.obedience,
-        answers=scores.answers,
         merged=merged,
         probes=learned.probes,
         curve=Curve(learned.losses, learned.learning_rates),
