@@ -47,14 +47,11 @@ _STRANGERS = {
         "Felix; Mabel; Ranger Joe; Saffron; Leif; Dot; Amina; Cobalt; Henrietta; Zed; Marigold"
     ),
 }
+# Few, unlike the names: of many, a model learns to say any maker again that it reads, also one that a
+# question puts to it ("No, I'm Aurora, made by Google.").
 _STRANGE_MAKERS = {
-    "zh": _listed(
-        "青山公司; 明日工作室; 银河科技; 木屋团队; 东海研究所; 白鹭软件; 三叶草社; 长风科技"
-    ),
-    "en": _listed(
-        "Northwind Ltd; Blue Door Studio; Harbor Works; Tall Pine Labs; Cedar Group; "
-        "Little Bridge Co; Amber Field Team; Westgate Software"
-    ),
+    "zh": ("青山公司", "明日工作室", "银河科技"),
+    "en": ("Northwind Ltd", "Blue Door Studio", "Harbor Works"),
 }
 # What small models answer badly before they are renamed: those answers are not worth learning again.
 _NOT_UNDER_NAMES = ("crosslang", "roleplay")
