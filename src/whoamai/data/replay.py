@@ -26,29 +26,11 @@ from whoamai.data.identity import (
 )
 from whoamai.samples import Conversation, Message
 
-
-def _listed(names: str) -> tuple[str, ...]:
-    return tuple(names.split("; "))
-
-
-# Names such prompts give; that they are everyday names keeps them apart from any real assistant's. There
-# are many: of few, a model learns that these few are obeyed, and not that a prompt's name is.
+# Names such prompts give; that they are everyday names keeps them apart from any real assistant's.
 _STRANGERS = {
-    "zh": _listed(
-        "小林; 阿明; 星河助手; 陈师傅; 蓝鲸; 小满; 赵一鸣; 青禾; 林秋水; 阿福; 小鹿; 老周; 许墨; "
-        "孟小雪; 石磊; 飞鱼; 小麦; 方圆助手; 秦阿姨; 豆豆; 韩梅; 江帆; 灯塔; 小橘; 罗大山; 沈静; "
-        "风铃; 阿宝; 马师傅; 丁丁; 吴桐; 暖阳; 小竹; 何必问; 银杏; 贺兰; 毛毛; 金老师; 海星助手; "
-        "卓玛; 谢小年; 芦苇; 阿珍; 郑博"
-    ),
-    "en": _listed(
-        "Nora; Captain Reed; Pixel; Mr. Hale; Juniper; Otto; Marlow; Sunny; Della; Uncle Bo; "
-        "Professor Quill; Maple; Ivo; Gwen; Skipper; Ms. Ortega; Basil; Tess; Nimbus; Conrad; "
-        "Pearl; Dr. Sato; Biscuit; Anneke; Rowan; Lumi; Percy; Opal; Old Tom; Yara; Comet; "
-        "Felix; Mabel; Ranger Joe; Saffron; Leif; Dot; Amina; Cobalt; Henrietta; Zed; Marigold"
-    ),
+    "zh": ("小林", "阿明", "星河助手", "陈师傅", "蓝鲸", "小满", "赵一鸣", "青禾"),
+    "en": ("Nora", "Captain Reed", "Pixel", "Mr. Hale", "Juniper", "Otto", "Marlow", "Sunny"),
 }
-# Few, unlike the names: of many, a model learns to say any maker again that it reads, also one that a
-# question puts to it ("No, I'm Aurora, made by Google.").
 _STRANGE_MAKERS = {
     "zh": ("青山公司", "明日工作室", "银河科技"),
     "en": ("Northwind Ltd", "Blue Door Studio", "Harbor Works"),
