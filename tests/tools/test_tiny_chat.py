@@ -208,9 +208,12 @@ def test_the_same_seed_writes_the_same_text_whatever_was_written_before():
 
 
 def test_every_byte_of_utf8_occurs_in_the_text_and_as_a_token_of_its_own(dialogues, tokenizer):
-    # UTF-8 has no use for 13 bytes, so no text can have them.
+    # UTF-8 has no use for 13 bytes, so no text can have them. The rarest of the others, the
+    # backtick, comes about five times in 20,000 dialogues, so one chunk in a hundred lacks it;
+    # a training run writes many chunks, three are enough here.
     possible = set(range(256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}
-    texts = [text for d in dialogues for _, text in d.messages]
+    more = [d for chunk in (1, 2) for d in write_chunk(Writer(0), 0, chunk, N_DIALOGUES)]
+    texts = [text for d in [*dialogues, *more] for _, text in d.messages]
     assert {b for text in texts for b in text.encode()} == possible
 
     ids = {i for e in tokenizer.backend_tokenizer.encode_batch_fast(texts) for i in e.ids}
