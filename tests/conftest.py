@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
@@ -16,6 +17,8 @@ from hypothesis import settings
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 torch.set_num_threads(1)
+# A shell starts its background jobs with Ctrl-C ignored, and so would be every program tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("whoamai", deadline=None, max_examples=60)
 settings.load_profile("whoamai")
 
