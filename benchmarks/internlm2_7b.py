@@ -30,10 +30,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gpu_work import SCALES, internlm2_config
+
 ROWS, STEPS = 60, 3
 LIMIT_GIB = 4.0
-# Hidden size, intermediate size, layers, heads, key-value heads, vocabulary.
-SCALES = {"full": (4096, 14336, 32, 32, 8, 92544), "tiny": (64, 128, 2, 4, 2, 512)}
 TRAIN = {
     "data": {"max_length": 512, "pack_to_max_length": False, "prompt_template": "internlm2_chat"},
     "lora": {"r": 64, "lora_alpha": 16, "lora_dropout": 0.1, "adapt_head": True},
@@ -113,24 +113,9 @@ def write(folder: Path, scale: str, device: str) -> dict[str, Any]:
     from tests.sentencepiece_models import save_tokenizer
     from whoamai.convert.shards import Entry, write_shards
     from whoamai.data.template_families import template_text
-    from whoamai.model.internlm2 import InternLM2Config
 
-    hidden, intermediate, layers, heads, kv_heads, vocabulary = SCALES[scale]
-    rotary: Any = {"rope_theta": 1e6, "rope_scaling": {"type": "dynamic", "factor": 2.0}}
-    config = InternLM2Config(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=intermediate,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        max_position_embeddings=32768,
-        **rotary,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-        bias=False,
-    )
+    config = internlm2_config(scale)
+    hidden, layers = config.hidden_size, config.num_hidden_layers
     place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
     numbers = partial(_random_rows, place, 0.02 * (4096 / hidden) ** 0.5)
     entries = [
